@@ -9,8 +9,9 @@ import { copy, perRecord, preparePeers, setBased, type Peer } from "./peers.ts";
 import { writeReport, type Bench, type Execution } from "./report.ts";
 import { serverCpuMs } from "./servers.ts";
 
-// npm run bench: user actions through the whole pipeline (HTTP, QStash's stand-in, the functions on Deno), and the same records by
-// other means on the same servers in the same run. Writes bench/results/<date>.json and bench/RESULTS.md.
+// npm run bench: user actions through the whole pipeline (HTTP, QStash's stand-in, the functions on Deno), and the
+// same records by other means on the same servers in the same run. Writes bench/results/<date>.json and
+// bench/RESULTS.md.
 
 const options = new Command("bench")
   .option("--records <n>", "user actions", Number, 60_000)

@@ -8,7 +8,8 @@ import { required, type Environment } from "./settings.ts";
 const tls = z.enum(TLS_MODES).default("verify-full");
 
 /**
- * How a command connects to a database: one connection, under the TLS that the functions have (SOURCE_DB_TLS, TARGET_DB_CA ...).
+ * How a command connects to a database: one connection, under the TLS that the functions have (SOURCE_DB_TLS,
+ * TARGET_DB_CA ...).
  * @throws Problem with exit code 2 when `variable`, or how to encrypt, is missing or malformed.
  */
 export function connectionTo(env: Environment, side: Side, variable: string, whereFound: string): ConnectOptions {

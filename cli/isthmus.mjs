@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The command line starts from one built file, which takes a sixth of the time that loading its parts takes. The file is built again
-// whenever one of the parts it was made from has changed.
+// The command line starts from one built file, which takes a sixth of the time that loading its parts takes. The file
+// is built again whenever one of the parts it was made from has changed.
 import { mkdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";

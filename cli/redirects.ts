@@ -12,8 +12,9 @@ export interface Redirected {
 const PATIENCE_MS = 5_000;
 
 /**
- * Which addresses of the file answer with a redirect, each asked once, without following. pg_net follows, and with a GET nothing of a message arrives:
- * its answer would count as a delivery. What cannot be reached from here tells nothing.
+ * Which addresses of the file answer with a redirect, each asked once, without following. pg_net follows, and with a
+ * GET nothing of a message arrives: its answer would count as a delivery. What cannot be reached from here tells
+ * nothing.
  */
 export async function redirectedAddresses(env: Environment, ask: typeof fetch = fetch): Promise<readonly Redirected[]> {
   const found = await Promise.all(

@@ -59,7 +59,8 @@ export function requestOf(entities: readonly string[], options: SelectionOptions
   };
 }
 
-// Maps, and objects made of entries: a name such as __proto__ or constructor is sent as it was given, and refused there.
+// Maps, and objects made of entries: a name such as __proto__ or constructor is sent as it was given, and refused
+// there.
 function idsOf(given: readonly string[]): Record<string, string[]> {
   const ids = new Map<string, string[]>();
   for (const text of given) {

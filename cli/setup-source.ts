@@ -6,10 +6,11 @@ import { toProblem } from "./problem.ts";
 const HEADER = `-- For the source, run by the owner of its tables who may also create roles:
 --   npm run --silent sync -- setup-source > setup-source.sql
 --   psql "<the source, as its owner>" -v ON_ERROR_STOP=1 -v reader_password=... -f setup-source.sql
--- The role reads exactly the columns that the entity files name. xmin and ctid, by which written rows are found, are system
--- columns: rights on other columns do not include them, only rights on the whole table would. So they are granted by name.
--- May nothing be created on the source? Any role that can read these columns serves, on a replica too: the captures xmin, full
--- and digest need no index, trigger, extension, function or replication right. Then leave all of this out.
+-- The role reads exactly the columns that the entity files name. xmin and ctid, by which written rows are found, are
+-- system columns: rights on other columns do not include them, only rights on the whole table would. So they are
+-- granted by name. May nothing be created on the source? Any role that can read these columns serves, on a replica
+-- too: the captures xmin, full and digest need no index, trigger, extension, function or replication right. Then
+-- leave all of this out.
 `;
 
 /** SQL that prepares a source. What indexes would help is known only once the functions can read it: without them it says so. */

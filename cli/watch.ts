@@ -11,7 +11,8 @@ const QUIET_SECONDS = 60;
 const LOST_SECONDS = 3 * 60 * 60;
 
 /**
- * Shows an execution until it is closed: a bar per entity at a terminal, a line per change elsewhere. What does not move is said.
+ * Shows an execution until it is closed: a bar per entity at a terminal, a line per change elsewhere. What does not
+ * move is said.
  * @throws Problem STALLED when nothing has moved for so long that nobody seems to look after it.
  */
 export async function watchExecution(terminal: Terminal, load: () => Promise<ExecutionState>): Promise<ExecutionState> {

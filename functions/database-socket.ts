@@ -1,4 +1,5 @@
-// A connection to a database as the driver wants it, over Deno's own TCP and TLS. Not a function: the folder has no index.ts.
+// A connection to a database as the driver wants it, over Deno's own TCP and TLS. Not a function: the folder has no
+// index.ts.
 import { Buffer } from "node:buffer";
 import { EventEmitter } from "node:events";
 import type { SocketTarget } from "../shared/db/connect.ts";
@@ -12,11 +13,12 @@ const TLS_OFFERED = "S".charCodeAt(0);
 const TLS_DENIED = "N".charCodeAt(0);
 
 /**
- * The part of `net.Socket` that the driver uses. The hosted runtime's own `net.Socket` (Deno 2.1.4) cannot carry TLS for the driver,
- * and ends the isolate, with every request in it, when the driver writes late.
+ * The part of `net.Socket` that the driver uses. The hosted runtime's own `net.Socket` (Deno 2.1.4) cannot carry TLS
+ * for the driver, and ends the isolate, with every request in it, when the driver writes late.
  *
- * The socket is handed over before it is open: what is written before waits, and the driver hears of a failure as of any other.
- * `close` never says "with an error": the driver would then forget a query that it has begun since, and nobody would hear of its end.
+ * The socket is handed over before it is open: what is written before waits, and the driver hears of a failure as of
+ * any other. `close` never says "with an error": the driver would then forget a query that it has begun since, and
+ * nobody would hear of its end.
  */
 export class DatabaseSocket extends EventEmitter {
   readyState: "opening" | "open" | "closed" = "opening";
@@ -120,8 +122,8 @@ export class DatabaseSocket extends EventEmitter {
 }
 
 /**
- * A TCP connection without Nagle's delay, and TLS on it where it is asked for. `holding` is given what closes it while it is being
- * opened. @throws Error with a code.
+ * A TCP connection without Nagle's delay, and TLS on it where it is asked for. `holding` is given what closes it
+ * while it is being opened. @throws Error with a code.
  */
 async function openConnection({ host, port, tls }: SocketTarget, holding: (abandon: () => void) => void): Promise<Deno.Conn> {
   const tcp = await Deno.connect({ hostname: host.replace(/^\[|\]$/g, ""), port });

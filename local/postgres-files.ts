@@ -132,7 +132,8 @@ function nativeFolder(server: ServerPackage): string {
   return join(dirname(require.resolve(name)), "..", "native");
 }
 
-// The two roles of a sync sign in with their passwords, as in production; everybody else is a developer on this machine.
+// The two roles of a sync sign in with their passwords, as in production; everybody else is a developer on this
+// machine.
 const ACCESS = `host all isthmus_worker,isthmus_reader 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 `;

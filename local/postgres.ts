@@ -49,8 +49,8 @@ const SETTINGS: Readonly<Record<string, string>> = {
   log_timezone: "UTC",
 };
 
-// The server ends with us, however we end: when our end of its standard input closes, it is told to stop. Told again, because a
-// server that has only just been started does not listen to signals yet.
+// The server ends with us, however we end: when our end of its standard input closes, it is told to stop. Told again,
+// because a server that has only just been started does not listen to signals yet.
 const WATCHED = `
   exec 3<&0
   "$0" "$@" </dev/null 3<&- & server=$!

@@ -19,22 +19,23 @@ begin
   if not exists (select from pg_roles where rolname = 'isthmus_worker') then
     create role isthmus_worker with login bypassrls noinherit nocreatedb nocreaterole;
   end if;
-  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables (sync_released_entities).
+  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables
+  -- (sync_released_entities).
   if not exists (select from pg_roles where rolname = 'isthmus_decisions') then
     create role isthmus_decisions with nologin bypassrls noinherit nocreatedb nocreaterole;
   end if;
 end
 $$;
--- Only a member of a role can give functions to it, and replace them later. By its name: of the keyword current_user in a grant of roles, supautils
--- before 3.2.3 makes a crash of the whole server.
+-- Only a member of a role can give functions to it, and replace them later. By its name: of the keyword current_user
+-- in a grant of roles, supautils before 3.2.3 makes a crash of the whole server.
 do $$ begin execute format('grant isthmus_decisions to %I', current_user); end $$;
 
 revoke all on schema sync from public;
 grant usage on schema sync to isthmus_worker, isthmus_decisions;
 grant usage on schema public to isthmus_worker, isthmus_decisions;
 
--- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the worker's secret,
--- leaked, would be worth functions that others call by their short names.
+-- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the
+-- worker's secret, leaked, would be worth functions that others call by their short names.
 do $$
 declare
   v_open boolean := exists (select from pg_namespace n cross join lateral aclexplode(n.nspacl) x
@@ -67,8 +68,8 @@ create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection'
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
 create type public.sync_control as enum ('pause', 'resume', 'cancel', 'retry');
 
--- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
--- the Data API sets the strategy of a conflict.
+-- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary
+-- tables, and the Data API sets the strategy of a conflict.
 revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
   public.sync_chain_state, public.sync_control from public;
@@ -97,16 +98,19 @@ as $$ select sync.claims() -> 'app_metadata' ->> 'isthmus_role' $$;
 comment on function sync.caller_role() is
   'operator, reviewer or null: isthmus_role in the app_metadata of the signed-in user.';
 
--- Asked by functions that run with more rights than their caller, who chooses the session's settings: the role setting counts only
--- for what PostgreSQL has checked it against, which is that the session's user may take on that role.
+-- Asked by functions that run with more rights than their caller, who chooses the session's settings: the role
+-- setting counts only for what PostgreSQL has checked it against, which is that the session's user may take on that
+-- role.
 create function sync.calling_role() returns name
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case current_setting('role') when 'none' then session_user else current_setting('role')::name end
 $$;
-comment on function sync.calling_role() is 'The role of whoever has called a function that runs with its owner''s rights.';
+comment on function sync.calling_role() is
+  'The role of whoever has called a function that runs with its owner''s rights.';
 
--- The search path of what the application runs when a row of it is written: its triggers, defaults and checks find the tables that they
--- name without a schema, and before anything in pg_temp. The worker and decisions create nothing in public.
+-- The search path of what the application runs when a row of it is written: its triggers, defaults and checks find
+-- the tables that they name without a schema, and before anything in pg_temp. The worker and decisions create nothing
+-- in public.
 create function sync.application_path() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 'pg_catalog, public, extensions, pg_temp' $$;
 comment on function sync.application_path() is 'The search path under which rows of the application are written.';
@@ -116,7 +120,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when sync.claims() ->> 'sub' is not null then coalesce(sync.claims() ->> 'email', sync.claims() ->> 'sub')
               else coalesce(nullif(btrim(p_name), ''), session_user) end
 $$;
-comment on function sync.actor(text) is 'Who is deciding: the signed-in reviewer, or else the name that was given, or the database user.';
+comment on function sync.actor(text) is
+  'Who is deciding: the signed-in reviewer, or else the name that was given, or the database user.';
 
 revoke all on function sync.claims(), sync.caller_role(), sync.calling_role(), sync.application_path(), sync.actor(text) from public;
 grant execute on function sync.claims(), sync.caller_role(), sync.actor(text) to authenticated, isthmus_decisions;
@@ -139,9 +144,11 @@ create table sync.installed (
   applied_by text not null default current_user
 );
 comment on table sync.installed is
-  'What was installed here, when and by whom: each migration with the SHA-256 of its file, each deployment of the functions with that of their sources. Written by npm run sync -- setup.';
+  'What was installed here, when and by whom: each migration with the SHA-256 of its file, each deployment of the '
+  'functions with that of their sources. Written by npm run sync -- setup.';
 comment on column sync.installed.sha256 is
-  'Null where there is no text that it could be of: a migration that another tool applied, and a deployment of the functions that is outstanding since their secrets were set.';
+  'Null where there is no text that it could be of: a migration that another tool applied, and a deployment of the '
+  'functions that is outstanding since their secrets were set.';
 comment on column sync.installed.release is 'The version of this project that installed it.';
 alter table sync.installed enable row level security;
 create policy team_reads on sync.installed for select to authenticated using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -178,18 +185,24 @@ comment on column public.sync_sources.system_identifier is
   'Which server was read last; another one, or another timeline, forces a full pass.';
 comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
 comment on column public.sync_sources.target_identity is
-  'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
+  'Which database this one was when the last execution began; another one now means that it was restored from a '
+  'backup, or copied.';
 comment on column public.sync_sources.written_since is
-  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
+  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in '
+  'one transaction perhaps.';
 comment on column public.sync_sources.put_back_until is
   'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
-comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
+comment on column public.sync_sources.forgotten_at is
+  'When somebody last deleted executions: pages of theirs may still be in flight.';
 comment on column public.sync_sources.refused_since is
-  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: it answers.';
+  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: '
+  'it answers.';
 comment on column public.sync_sources.refusal is 'Why it refused last: an error with code, message and remedy.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
-comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
-comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
+comment on column public.sync_sources.database_oid is
+  'Which database of that server; one that was dropped and restored under its name has another.';
+comment on column public.sync_sources.server_start is
+  'Since when that server runs. One that was put back to an older state has started since.';
 
 alter table public.sync_sources enable row level security;
 create policy team_reads on public.sync_sources for select to authenticated
@@ -226,28 +239,38 @@ create table public.sync_entities (
   unique (source_id, entity_type)
 );
 comment on table public.sync_entities is
-  'What is synced: one row per target table and projection, written from the entity files when an execution is planned.';
+  'What is synced: one row per target table and projection, written from the entity files when an execution is '
+  'planned.';
 comment on column public.sync_entities.legacy_key is 'The target column that holds the legacy id.';
 comment on column public.sync_entities.depends_on is 'Entities whose records this one refers to; they run first.';
 comment on column public.sync_entities.columns is
   'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
 comment on column public.sync_entities.on_delete is
-  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, set: {column: value}} (set: soft only).';
+  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, '
+  'set: {column: value}} (set: soft only).';
 comment on column public.sync_entities.conflicts is
-  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and that before strategy.';
+  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: '
+  'strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and '
+  'that before strategy.';
 comment on column public.sync_entities.predicate is
-  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
+  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are '
+  'transferred.';
 comment on column public.sync_entities.history is
   'What sync_row_states keeps of each record: whole values, or hashes of them.';
-comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
+comment on column public.sync_entities.definition_hash is
+  'Changes when the entity file changes; then everything is projected again.';
 comment on column public.sync_entities.adoption_epoch is
   '0: nothing may be minted, because the ids that the target already holds have not been taken over.';
 comment on column public.sync_entities.mask_from is
-  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none are.';
+  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none '
+  'are.';
 comment on column public.sync_entities.removed_at is
-  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
+  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the '
+  'queue is closed.';
 
-comment on column public.sync_entities.control is 'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_entities.control is
+  'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is '
+  'empty again. docs/reference.md says which when.';
 comment on column public.sync_entities.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_entities.controlled_at is 'When that was.';
 
@@ -261,7 +284,8 @@ revoke all on sequence public.sync_entities_id_seq from anon, authenticated, ser
 grant select, update (control) on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;
 grant select on public.sync_entities to isthmus_decisions;
-comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
+comment on column public.sync_entities.rules is
+  'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
 
 -- supabase/schemas/tables/released-entities.sql
 
@@ -276,8 +300,10 @@ create table public.sync_released_entities (
   released_at  timestamptz not null default now()
 );
 comment on table public.sync_released_entities is
-  'The tables and columns that decisions may read and write. Only the owner of the database adds to it: run what npm run sync -- grants prints.';
-comment on column public.sync_released_entities.columns is 'The columns of target_table that decisions may write, besides the id of a new row.';
+  'The tables and columns that decisions may read and write. Only the owner of the database adds to it: run what npm '
+  'run sync -- grants prints.';
+comment on column public.sync_released_entities.columns is
+  'The columns of target_table that decisions may write, besides the id of a new row.';
 comment on column public.sync_released_entities.deletes is 'Whether a decision may delete rows.';
 comment on column public.sync_released_entities.released_by is 'The database user who released it last.';
 
@@ -289,7 +315,7 @@ grant select on public.sync_released_entities to authenticated, isthmus_worker, 
 
 -- supabase/schemas/tables/jobs-and-executions.sql
 
--- Purpose: what runs when (jobs), each run (executions) and the pages of each run (chains, page log).
+-- Purpose: what runs when (jobs), and each run (executions).
 
 create table public.sync_jobs (
   id                uuid primary key default gen_random_uuid(),
@@ -323,18 +349,28 @@ comment on column public.sync_jobs.time_zone is 'IANA time zone of cron_expressi
 comment on column public.sync_jobs.next_execution_at is
   'When the job is due. Set by sync-tick from cron_expression; set it to now() to run the job at the next tick.';
 comment on column public.sync_jobs.configuration is
-  'As the body of sync-trigger, for example {"entities": ["customers"], "capture": "full"}; all optional: all entities, the cheapest safe capture.';
-comment on column public.sync_jobs.attempts is 'How often it was tried in vain since it last began an execution; of an error that nobody has expected, and behind another execution, since that began.';
+  'As the body of sync-trigger, for example {"entities": ["customers"], "capture": "full"}; all optional: all '
+  'entities, the cheapest safe capture.';
+comment on column public.sync_jobs.attempts is
+  'How often it was tried in vain since it last began an execution; of an error that nobody has expected, and behind '
+  'another execution, since that began.';
 comment on column public.sync_jobs.last_error is
-  'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins again. Never values of a row.';
+  'Code, message and remedy of what kept it from beginning, or of the execution that failed; empty once it begins '
+  'again. Never values of a row.';
 comment on column public.sync_jobs.succeeded_at is 'When its latest execution that succeeded had ended.';
-comment on column public.sync_jobs.taken_at is 'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was killed.';
+comment on column public.sync_jobs.taken_at is
+  'When a tick took it up that has not come to an end with it yet: still so when it is due again, that tick was '
+  'killed.';
 comment on column public.sync_jobs.alarms is
-  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, {"window_minutes": 90} that an execution works for so long, {"retries": 10} that a page was tried in vain so often, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
+  'When people are told: {"lag_minutes": 240} that an entity of the job has not been in step for so long, '
+  '{"window_minutes": 90} that an execution works for so long, {"retries": 10} that a page was tried in vain so '
+  'often, {"band_factor": 3} of a run that is so many times as far from its usual band. Without: docs/reference.md.';
 comment on column public.sync_jobs.waits_since is 'Since when it is due and could not begin for a reason that passes.';
 comment on column public.sync_jobs.success_told_at is 'Of which success the heartbeat address was told.';
 
-comment on column public.sync_jobs.control is 'pause: it does not begin, and no page of its executions does. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_jobs.control is
+  'pause: it does not begin, and no page of its executions does. Resume, cancel or retry are carried out, and it is '
+  'empty again. docs/reference.md says which when.';
 comment on column public.sync_jobs.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_jobs.controlled_at is 'When that was.';
 
@@ -385,29 +421,44 @@ create table public.sync_executions (
   controlled_by     text,
   controlled_at     timestamptz
 );
-comment on table public.sync_executions is 'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left out (incomplete).';
+comment on table public.sync_executions is
+  'One run. It is succeeded only when every record read is accounted for, no chain is open and no entity was left '
+  'out (incomplete).';
 comment on column public.sync_executions.metrics is
-  'recordsProcessed, successRate, averageLatency (ms per page), errorRate, throughputPerSecond, uuidCacheHitRate, conflictResolutionRate.';
+  'recordsProcessed, successRate, averageLatency (ms per page), errorRate, throughputPerSecond, uuidCacheHitRate, '
+  'conflictResolutionRate.';
 comment on column public.sync_executions.errors is 'Codes and remedies, never values of a row.';
-comment on column public.sync_executions.triggered_by is 'http:machine, http:user:<id>, qstash, job:<name> or release.';
+comment on column public.sync_executions.triggered_by is
+  'http:machine, http:user:<id>, qstash, job:<name> or release.';
 comment on column public.sync_executions.horizon is
   'Oldest transaction still running on the source when this execution began; the next one looks from here on.';
-comment on column public.sync_executions.snapshot_xmax is 'First transaction id not yet assigned on the source at that moment.';
+comment on column public.sync_executions.snapshot_xmax is
+  'First transaction id not yet assigned on the source at that moment.';
 comment on column public.sync_executions.server_start is 'Since when the server that answered the plan ran.';
 comment on column public.sync_executions.brake_share is
-  'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person confirms (sync_brakes).';
+  'More than this share of an entity''s landed records is neither deleted nor emptied in a column until a person '
+  'confirms (sync_brakes).';
 comment on column public.sync_executions.brake_records is 'Up to this many records the brake does not look at.';
 comment on column public.sync_executions.brake_overwrite_share is
-  'In more than this share of an entity''s landed records no value is overwritten until a person confirms (sync_brakes).';
-comment on column public.sync_executions.brake_overwrite_records is 'Up to this many overwritten records the brake does not look at.';
+  'In more than this share of an entity''s landed records no value is overwritten until a person confirms '
+  '(sync_brakes).';
+comment on column public.sync_executions.brake_overwrite_records is
+  'Up to this many overwritten records the brake does not look at.';
 comment on column public.sync_executions.source_time is 'The source''s clock at that moment, as the source writes it.';
 comment on column public.sync_executions.ordinal is
-  'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to an older state.';
-comment on column public.sync_executions.selective is 'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run beside others.';
-comment on column public.sync_executions.dry_run is 'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
-comment on column public.sync_executions.status is 'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
+  'Counts executions. The cache remembers the last one: when it remembers a later one, this database was put back to '
+  'an older state.';
+comment on column public.sync_executions.selective is
+  'Reads records that a request selected, changed or not: it moves no checkpoint, compares nothing, and may run '
+  'beside others.';
+comment on column public.sync_executions.dry_run is
+  'A plan: tells what a run would do and why (sync_reports, kind plan), and writes nothing else.';
+comment on column public.sync_executions.status is
+  'Set it to cancelled to end an execution that runs: pages at work may commit, no other begins.';
 comment on column public.sync_executions.cancelled_by is 'Who ended it before its time.';
-comment on column public.sync_executions.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_executions.control is
+  'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md '
+  'says which when.';
 comment on column public.sync_executions.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
@@ -430,6 +481,10 @@ revoke all on public.sync_executions from anon, authenticated, service_role;
 revoke all on sequence public.sync_executions_ordinal_seq from anon, authenticated, service_role;
 grant select, update (status, control) on public.sync_executions to authenticated;
 grant select, insert, update on public.sync_executions to isthmus_worker;
+
+-- supabase/schemas/tables/chains-and-page-log.sql
+
+-- Purpose: the pages of each run: chains, and the log of pages.
 
 create table public.sync_chains (
   id           uuid primary key default gen_random_uuid(),
@@ -486,42 +541,79 @@ create table public.sync_chains (
   check ((state in ('done', 'failed', 'cancelled')) = (closed_at is not null))
 );
 comment on table public.sync_chains is
-  'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at has passed is sent again.';
+  'The pages of one entity and key range within an execution. The row is also the outbox: an open chain whose due_at '
+  'has passed is sent again.';
 comment on column public.sync_chains.range_from is 'Keys from this one on (null: from the first).';
 comment on column public.sync_chains.range_to is 'Keys up to this one (null: to the last).';
-comment on column public.sync_chains.changed_from is 'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
-comment on column public.sync_chains.join_id is 'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
-comment on column public.sync_chains.definition_hash is 'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
-comment on column public.sync_chains.skips_unchanged is 'full capture: all that has landed was decided on under the chain''s definition, so that what neither side has changed since is not read.';
-comment on column public.sync_chains.deletes is 'keys capture: carries out deletes of records that the source no longer has, children before parents.';
-comment on column public.sync_chains.up_to is 'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later execution.';
+comment on column public.sync_chains.changed_from is
+  'Rows written by this transaction id or a later one (xmin; joins, where null is all rows).';
+comment on column public.sync_chains.join_id is
+  'joins capture: which joined table''s rows are looked at, as in sync_join_rows.';
+comment on column public.sync_chains.definition_hash is
+  'The entity definition under which the chain was planned; mixed when a page of it ran under another one.';
+comment on column public.sync_chains.skips_unchanged is
+  'full capture: all that has landed was decided on under the chain''s definition, so that what neither side has '
+  'changed since is not read.';
+comment on column public.sync_chains.deletes is
+  'keys capture: carries out deletes of records that the source no longer has, children before parents.';
+comment on column public.sync_chains.up_to is
+  'deletes: the last generation of pending keys that the brake has counted; what is asked for later is for a later '
+  'execution.';
 comment on column public.sync_chains.selection is 'selection capture: which records a request asked for.';
-comment on column public.sync_chains.until_at is 'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
-comment on column public.sync_chains.table_file is 'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
-comment on column public.sync_chains.seen_before is 'xmin capture: what was written before this transaction, the last run may have read; it is read again where its hash differs.';
-comment on column public.sync_chains."cursor" is 'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked at).';
-comment on column public.sync_chains.cursor_at is 'modified capture: the time stamp that goes with the last key, as the source writes it.';
-comment on column public.sync_chains.page is 'Number of the page to run next; a message for another page is late and does nothing.';
-comment on column public.sync_chains.page_size is 'How many records the next page takes at most; it halves, down to one, with every page that a limit ends.';
-comment on column public.sync_chains.slow_growth is 'A limit has ended or cut a page: from then on each page is larger than the one before by a quarter at most.';
-comment on column public.sync_chains.crashes is 'How often the worker of the page of one record that is next was killed. At two its record goes to the queue without being read.';
+comment on column public.sync_chains.until_at is
+  'modified capture: the source''s clock when the chain was planned; what is stamped later belongs to a later run.';
+comment on column public.sync_chains.table_file is
+  'Scans by place: the file of the table; when it is rewritten, its rows move and the scan begins anew.';
+comment on column public.sync_chains.seen_before is
+  'xmin capture: what was written before this transaction, the last run may have read; it is read again where its '
+  'hash differs.';
+comment on column public.sync_chains."cursor" is
+  'The last key committed (joins capture: of the joined table; scans by place: block and line of the last row looked '
+  'at).';
+comment on column public.sync_chains.cursor_at is
+  'modified capture: the time stamp that goes with the last key, as the source writes it.';
+comment on column public.sync_chains.page is
+  'Number of the page to run next; a message for another page is late and does nothing.';
+comment on column public.sync_chains.page_size is
+  'How many records the next page takes at most; it halves, down to one, with every page that a limit ends.';
+comment on column public.sync_chains.slow_growth is
+  'A limit has ended or cut a page: from then on each page is larger than the one before by a quarter at most.';
+comment on column public.sync_chains.crashes is
+  'How often the worker of the page of one record that is next was killed. At two its record goes to the queue '
+  'without being read.';
 comment on column public.sync_chains.round is 'validate: 1, or 2 after the records that differed were read once more.';
 comment on column public.sync_chains.lease is 'Fencing token: a page commits only under the lease it claimed.';
-comment on column public.sync_chains.delivery is 'The queue''s message that took the lease: a later attempt of the same message means that the earlier one has ended without an answer.';
+comment on column public.sync_chains.delivery is
+  'The queue''s message that took the lease: a later attempt of the same message means that the earlier one has '
+  'ended without an answer.';
 comment on column public.sync_chains.attempt is 'Which attempt of that message took the lease, counted from 0.';
 comment on column public.sync_chains.due_at is 'When sync-tick sends the next page again if nobody has committed it.';
-comment on column public.sync_chains.sends is 'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
-comment on column public.sync_chains.unclaimed is 'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
-comment on column public.sync_chains.refusals is 'How often in a row the queue did not accept the message; refusal says why.';
-comment on column public.sync_chains.waits_since is 'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
-comment on column public.sync_chains.failures is 'Tries of the page since the last progress: failed, or never told of.';
-comment on column public.sync_chains.moved_at is 'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
-comment on column public.sync_chains.last_error is 'Code and remedy of the last failure of the page; never values of a row.';
-comment on column public.sync_chains.refusal is 'Why the queue did not accept the message last; null: it did, or the page has begun since.';
-comment on column public.sync_chains.counts is 'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
-comment on column public.sync_chains.landed is 'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which key (landed_up_to).';
+comment on column public.sync_chains.sends is
+  'How often sync-tick has sent the next page again: part of the message''s deduplication id.';
+comment on column public.sync_chains.unclaimed is
+  'Messages that the queue accepted from sync-tick and no function has answered by taking the page.';
+comment on column public.sync_chains.refusals is
+  'How often in a row the queue did not accept the message; refusal says why.';
+comment on column public.sync_chains.waits_since is
+  'Since when the next page is due and no function has taken it; null: it is not, or it is under way.';
+comment on column public.sync_chains.failures is
+  'Tries of the page since the last progress: failed, or never told of.';
+comment on column public.sync_chains.moved_at is
+  'The last progress: it was opened or closed, a page was committed, or given back to be tried smaller.';
+comment on column public.sync_chains.last_error is
+  'Code and remedy of the last failure of the page; never values of a row.';
+comment on column public.sync_chains.refusal is
+  'Why the queue did not accept the message last; null: it did, or the page has begun since.';
+comment on column public.sync_chains.counts is
+  'What its pages have counted so far, added up as each is logged: see sync.counted. Brakes, reports and the state '
+  'of an execution go by these; rows of sync_page_log that are deleted later change nothing.';
+comment on column public.sync_chains.landed is
+  'So many records of the entity at least had landed, as the brake has counted them for this chain, and up to which '
+  'key (landed_up_to).';
 comment on column public.sync_chains.landed_up_to is 'How far the brake has counted; it goes on from here.';
-comment on column public.sync_chains.control is 'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_chains.control is
+  'pause: no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md '
+  'says which when.';
 comment on column public.sync_chains.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_chains.controlled_at is 'When that was.';
 create index sync_chains_execution_id_idx on public.sync_chains (execution_id);
@@ -569,14 +661,22 @@ create table public.sync_page_log (
   constraint waived_by_a_rule check (waived = 0 or waived_by is not null)
 );
 comment on table public.sync_page_log is 'One row per committed page: what was read and what became of it.';
-comment on column public.sync_page_log.waived is 'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
-comment on column public.sync_page_log.waived_by is 'The predicate, with its version; decision: sync_conflicts.standing.';
-comment on column public.sync_page_log.untouched is 'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
-comment on column public.sync_page_log.absent is 'Keys that have no record in the projection any more, and no row that is deleted by this page.';
-comment on column public.sync_page_log.surplus is 'Full passes only: target rows in the key range of the page that are duplicates of a record.';
+comment on column public.sync_page_log.waived is
+  'Rows of the source that are not transferred: they do not satisfy the entity''s predicate, or a decision stands.';
+comment on column public.sync_page_log.waived_by is
+  'The predicate, with its version; decision: sync_conflicts.standing.';
+comment on column public.sync_page_log.untouched is
+  'Of the unchanged: told by the hash of the source and the writer of the target row, and not read.';
+comment on column public.sync_page_log.absent is
+  'Keys that have no record in the projection any more, and no row that is deleted by this page.';
+comment on column public.sync_page_log.surplus is
+  'Full passes only: target rows in the key range of the page that are duplicates of a record.';
 comment on column public.sync_page_log.nulled is 'How many records lost their value in a column: {column: n}.';
-comment on column public.sync_page_log.overwritten is 'How many records that the sync knew got another value where one stood.';
-comment on column public.sync_page_log.heap_bytes is 'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where the platform does not tell.';
+comment on column public.sync_page_log.overwritten is
+  'How many records that the sync knew got another value where one stood.';
+comment on column public.sync_page_log.heap_bytes is
+  'Heap and external memory of the function''s isolate before the commit, pages beside this one included; null where '
+  'the platform does not tell.';
 create index sync_page_log_execution_id_idx on public.sync_page_log (execution_id);
 create index sync_page_log_entity_id_idx on public.sync_page_log (entity_id);
 
@@ -593,7 +693,8 @@ grant select, insert on public.sync_page_log to isthmus_worker;
 -- Purpose: what is known of each record: its UUID, what was last seen and left, where an entity stands,
 --          and which keys are to be read again.
 
--- Neither table asks by a foreign key for its source or entity: a page writes thousands of rows, and its chain names both.
+-- Neither table asks by a foreign key for its source or entity: a page writes thousands of rows, and its chain names
+-- both.
 create table public.uuid_mappings_enhanced (
   id                uuid not null default gen_random_uuid(),
   source_id         smallint not null,
@@ -609,7 +710,8 @@ create table public.uuid_mappings_enhanced (
   unique (entity_uuid, entity_type)
 );
 comment on table public.uuid_mappings_enhanced is
-  'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed record.';
+  'One record, one UUID, forever. A row is written in the commit that lands the record, so a mapping means a landed '
+  'record.';
 comment on column public.uuid_mappings_enhanced.sync_status is
   'deleted keeps the UUID of a record that is gone, so that a legacy id that returns gets it back.';
 
@@ -639,16 +741,26 @@ create table public.sync_row_states (
   check (num_nonnulls(seen, seen_hash) = 1 and num_nonnulls("left", left_hash) = 1),
   primary key (entity_id, legacy_id)
 ) with (fillfactor = 85);
-comment on table public.sync_row_states is 'Per landed record: what the source said and what the target held after the last decision.';
+comment on table public.sync_row_states is
+  'Per landed record: what the source said and what the target held after the last decision.';
 comment on column public.sync_row_states.seen is 'The source values last decided on, cast to the target types.';
-comment on column public.sync_row_states."left" is 'The target values after that decision, read back after triggers; what differs now was changed by somebody else. Of a field that the target keeps, or that was merged, the source''s value: what the target has of its own stays an edit.';
+comment on column public.sync_row_states."left" is
+  'The target values after that decision, read back after triggers; what differs now was changed by somebody else. '
+  'Of a field that the target keeps, or that was merged, the source''s value: what the target has of its own stays '
+  'an edit.';
 comment on column public.sync_row_states.written_by is
-  'The transaction that had written the target row when all of it was as left: while it is the same, nobody has edited it. Null: compare.';
+  'The transaction that had written the target row when all of it was as left: while it is the same, nobody has '
+  'edited it. Null: compare.';
 comment on column public.sync_row_states.seen_hash is 'Instead of seen, where the entity keeps hashes.';
-comment on column public.sync_row_states.left_hash is 'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
-comment on column public.sync_row_states.source_digest is 'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
-comment on column public.sync_row_states.gone_at is 'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
-comment on column public.sync_row_states.outside is 'True: gone_at is since when the record is outside its predicate, which keeps its row. The source may have it still.';
+comment on column public.sync_row_states.left_hash is
+  'Instead of left, where the entity keeps hashes: tells that the target row was edited, not in which field.';
+comment on column public.sync_row_states.source_digest is
+  'Hash of the projected record, computed on the source: a digest compares it with what the source has now.';
+comment on column public.sync_row_states.gone_at is
+  'Since when the source no longer has the record, although its row stays: soft, ignored, or kept by its predicate.';
+comment on column public.sync_row_states.outside is
+  'True: gone_at is since when the record is outside its predicate, which keeps its row. The source may have it '
+  'still.';
 comment on column public.sync_row_states.raw is 'Raw legacy codes and texts behind mapped values.';
 
 alter table public.sync_row_states enable row level security;
@@ -677,15 +789,25 @@ create table public.sync_checkpoints (
   updated_at        timestamptz not null default now(),
   primary key (source_id, entity_type)
 );
-comment on table public.sync_checkpoints is 'Where an entity stands: everything committed on the source before its horizon has been read.';
-comment on column public.sync_checkpoints.horizon is 'The next incremental pass looks at rows written by this transaction id or a later one.';
-comment on column public.sync_checkpoints.snapshot_xmax is 'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read although they lie beyond the horizon.';
-comment on column public.sync_checkpoints.definition_hash is 'The entity definition under which the horizon was reached; mixed, unfinished and reread: force a full pass; the last names the definition.';
+comment on table public.sync_checkpoints is
+  'Where an entity stands: everything committed on the source before its horizon has been read.';
+comment on column public.sync_checkpoints.horizon is
+  'The next incremental pass looks at rows written by this transaction id or a later one.';
+comment on column public.sync_checkpoints.snapshot_xmax is
+  'First transaction id not yet assigned when the horizon was taken: rows written before it may have been read '
+  'although they lie beyond the horizon.';
+comment on column public.sync_checkpoints.definition_hash is
+  'The entity definition under which the horizon was reached; mixed, unfinished and reread: force a full pass; the '
+  'last names the definition.';
 comment on column public.sync_checkpoints.server_starts is
-  'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind one address. Under another one the source may have been put back and have moved on since.';
+  'Starts of the servers that answered for this entity, the latest first, at most eight: several may stand behind '
+  'one address. Under another one the source may have been put back and have moved on since.';
 comment on column public.sync_checkpoints.last_processed_id is 'The last key of the pass; null after a scan by place.';
-comment on column public.sync_checkpoints.watermark_at is 'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time stamp read, as the source writes it.';
-comment on column public.sync_checkpoints.watermark_id is 'The key up to which rows of that time stamp have been read; null: none of them.';
+comment on column public.sync_checkpoints.watermark_at is
+  'modified capture: where the next pass begins. The source''s clock when the horizon was taken, then the last time '
+  'stamp read, as the source writes it.';
+comment on column public.sync_checkpoints.watermark_id is
+  'The key up to which rows of that time stamp have been read; null: none of them.';
 create index sync_checkpoints_job_id_idx on public.sync_checkpoints (job_id);
 create index sync_checkpoints_execution_id_idx on public.sync_checkpoints (execution_id);
 
@@ -705,10 +827,13 @@ create table public.sync_join_rows (
   primary key (entity_id, join_id, row_id)
 );
 comment on table public.sync_join_rows is
-  'What an entity last consumed of each row of the tables that it joins or asks about: a changed row has records read again only if this differs.';
-comment on column public.sync_join_rows.join_id is 'Which join or watch of the entity; another id when it consumes other columns.';
+  'What an entity last consumed of each row of the tables that it joins or asks about: a changed row has records '
+  'read again only if this differs.';
+comment on column public.sync_join_rows.join_id is
+  'Which join or watch of the entity; another id when it consumes other columns.';
 comment on column public.sync_join_rows.row_id is 'The key of the row in the joined table.';
-comment on column public.sync_join_rows.link is 'The value by which the row belonged to its records, so that one that moves has the old ones read again too.';
+comment on column public.sync_join_rows.link is
+  'The value by which the row belonged to its records, so that one that moves has the old ones read again too.';
 comment on column public.sync_join_rows.digest is 'Hash of the consumed columns, computed on the source.';
 
 alter table public.sync_join_rows enable row level security;
@@ -733,14 +858,23 @@ create table public.sync_pending_keys (
 );
 create index sync_pending_keys_circle_idx on public.sync_pending_keys (entity_id, execution_id, circle) where circle is not null;
 create index sync_pending_keys_execution_id_idx on public.sync_pending_keys (execution_id) where execution_id is not null;
-comment on table public.sync_pending_keys is 'Records to read again: released, requested, found different by a control total or a digest, or changed through a joined row (fan_out).';
+comment on table public.sync_pending_keys is
+  'Records to read again: released, requested, found different by a control total or a digest, or changed through a '
+  'joined row (fan_out).';
 comment on column public.sync_pending_keys.execution_id is
-  'The dry run that would ask for the record, and that alone reads this row. Null: asked for in earnest, for the next execution that covers the entity.';
-comment on column public.sync_pending_keys.gone is 'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as its entity says.';
+  'The dry run that would ask for the record, and that alone reads this row. Null: asked for in earnest, for the '
+  'next execution that covers the entity.';
+comment on column public.sync_pending_keys.gone is
+  'The source no longer has it, but it has landed: the end of an execution deletes it, children before parents, as '
+  'its entity says.';
 comment on column public.sync_pending_keys.circle is
-  'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for ever.';
+  'The least key of records that wait for each other in a circle: a page reads all of them, or they would wait for '
+  'ever.';
 comment on column public.sync_pending_keys.reason is
-  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a decision has written) or gone.';
+  'released, requested, dependants (requested with the records that refer to it), parent (of a requested one), '
+  'fan_out, control_total, digest, missing (not met by a full pass), clash (for a unique value), circle (of records '
+  'that wait for each other), retried, replayed, rule_changed, decided (for the source''s text of a value that a '
+  'decision has written) or gone.';
 comment on column public.sync_pending_keys.generation is
   'Moves when a key is requested again, so that a page deletes only the request it has answered.';
 
@@ -771,8 +905,10 @@ comment on table public.sync_adoption_rows is
   'Target rows of an earlier migration that share a legacy id with another row. Each adoption finds them anew.';
 comment on column public.sync_adoption_rows.id is 'The target row''s UUID.';
 comment on column public.sync_adoption_rows.undecided is
-  'True: nothing can be mapped or inserted under this legacy id until a person decides (sync.adopt_as). False: the row is surplus, another one is the record.';
-comment on column public.sync_adoption_rows.claimed_by is 'The legacy id whose record this row already is; then it cannot be chosen.';
+  'True: nothing can be mapped or inserted under this legacy id until a person decides (sync.adopt_as). False: the '
+  'row is surplus, another one is the record.';
+comment on column public.sync_adoption_rows.claimed_by is
+  'The legacy id whose record this row already is; then it cannot be chosen.';
 
 alter table public.sync_adoption_rows enable row level security;
 create policy team_reads on public.sync_adoption_rows for select to authenticated
@@ -812,17 +948,25 @@ create table public.sync_planned_records (
 comment on table public.sync_planned_records is
   'What a dry run would make of each record. Its rows go when the report has been written to sync_reports.';
 comment on column public.sync_planned_records.id is 'The UUID that the record has or would get.';
-comment on column public.sync_planned_records.rule is 'Why: a rule, predicate or constraint, or source_wins where somebody''s edit would be overwritten.';
-comment on column public.sync_planned_records.clashes_with is 'The record of the same entity that holds the unique value which this one would get.';
+comment on column public.sync_planned_records.rule is
+  'Why: a rule, predicate or constraint, or source_wins where somebody''s edit would be overwritten.';
+comment on column public.sync_planned_records.clashes_with is
+  'The record of the same entity that holds the unique value which this one would get.';
 comment on column public.sync_planned_records.met is
-  'The records of the same entity with which it has clashed in this dry run: it was asked for together with each of them once.';
+  'The records of the same entity with which it has clashed in this dry run: it was asked for together with each of '
+  'them once.';
 comment on column public.sync_planned_records.lands is
   'True: the target row would be as in row_after. False: it would be deleted. Null: it stays as it is.';
-comment on column public.sync_planned_records.row_after is 'The columns of the target row that the sync owns, as they would be.';
-comment on column public.sync_planned_records.state_after is 'Its row of sync_row_states, as it would be; null: nothing would be known of it.';
-comment on column public.sync_planned_records.source_digest is 'The hash of the source''s record as this dry run has read it; null: the source has none that is transferred.';
-comment on column public.sync_planned_records.unique_keys is 'Hashes of the row''s values under each unique index, so that a later page finds what it clashes with.';
--- Never analysed, two indexes that begin alike look alike to the planner: whichever it takes for a record has to lead to it.
+comment on column public.sync_planned_records.row_after is
+  'The columns of the target row that the sync owns, as they would be.';
+comment on column public.sync_planned_records.state_after is
+  'Its row of sync_row_states, as it would be; null: nothing would be known of it.';
+comment on column public.sync_planned_records.source_digest is
+  'The hash of the source''s record as this dry run has read it; null: the source has none that is transferred.';
+comment on column public.sync_planned_records.unique_keys is
+  'Hashes of the row''s values under each unique index, so that a later page finds what it clashes with.';
+-- Never analysed, two indexes that begin alike look alike to the planner: whichever it takes for a record has to lead
+-- to it.
 create index sync_planned_records_id_idx on public.sync_planned_records (id, execution_id);
 create index sync_planned_records_unique_keys_idx on public.sync_planned_records using gin (unique_keys);
 create index sync_planned_records_waiting_for on public.sync_planned_records (execution_id, parent_entity_id, parent_legacy_id)
@@ -847,7 +991,8 @@ create table public.sync_record_slots (
   primary key (entity_id, slot)
 ) with (fillfactor = 50);
 comment on table public.sync_record_slots is
-  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A page notes the versions before it reads the source, and commits only if they still hold.';
+  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A '
+  'page notes the versions before it reads the source, and commits only if they still hold.';
 comment on column public.sync_record_slots.slot is 'legacy id >> 12, its last eight bits.';
 comment on column public.sync_record_slots.version is 'One more with each commit of records of the slot.';
 
@@ -903,38 +1048,60 @@ create table public.sync_conflicts (
   check (not standing or state = 'resolved' and resolution_strategy = 'target_wins')
 );
 comment on table public.sync_conflicts is
-  'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent lands. resolved, superseded: history.';
-comment on column public.sync_conflicts.state is 'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row of this record tells what stops it now.';
+  'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent '
+  'lands. resolved, superseded: history.';
+comment on column public.sync_conflicts.state is
+  'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row '
+  'of this record tells what stops it now.';
 comment on column public.sync_conflicts.entity_type is 'Which entity the record belongs to.';
 comment on column public.sync_conflicts.source_record_id is 'The record''s legacy id.';
 comment on column public.sync_conflicts.conflict_type is
-  'concurrent_modification: both sides changed it. foreign_key_violation: what it refers to is missing. business_rule_violation: a rule or constraint refuses it. schema_mismatch: a value does not fit its column. uuid_mapping_conflict: it is not clear which row it is.';
+  'concurrent_modification: both sides changed it. foreign_key_violation: what it refers to is missing. '
+  'business_rule_violation: a rule or constraint refuses it. schema_mismatch: a value does not fit its column. '
+  'uuid_mapping_conflict: it is not clear which row it is.';
 comment on column public.sync_conflicts.field is 'The target fields that stopped it; null when the whole record did.';
 comment on column public.sync_conflicts.differences is
-  'Field by field: {field: {seen, source, target}}: the value both sides agreed on last, what the source says, what stands in the target. Sensitive values are masked (sync.reveal), long ones cut short.';
+  'Field by field: {field: {seen, source, target}}: the value both sides agreed on last, what the source says, what '
+  'stands in the target. Sensitive values are masked (sync.reveal), long ones cut short.';
 comment on column public.sync_conflicts.remedy is 'What to do next.';
 comment on column public.sync_conflicts.resolution_strategy is
-  'Your decision: source_wins, target_wins, or merge (with resolution_data). It is carried out in the same transaction, or refused with the reason. Emptied again: the decision is put back.';
-comment on column public.sync_conflicts.resolution_data is 'merge: the values to write, for every field in field: {"name": "...", "notes": "..."}.';
-comment on column public.sync_conflicts.resolved_by is 'Put your name here when you decide in the table editor; otherwise it names the database user. policy, sync: nobody had to decide.';
-comment on column public.sync_conflicts.decidable is 'source_wins and target_wins can both be carried out. Of other open rows target_wins says: leave the target as it is until the source changes the record.';
-comment on column public.sync_conflicts.policy is 'Which declared strategy stopped or decided it, and where it is declared.';
-comment on column public.sync_conflicts.rule is 'What stopped it: a rule id with version, a constraint name, or the SQLSTATE.';
-comment on column public.sync_conflicts.conflict_data is 'Evidence without personal data: the raw code, the constraint, the record that holds the same unique value.';
-comment on column public.sync_conflicts.first_seen_at is 'Since when this record is in the queue; a row that succeeds another one carries it on.';
+  'Your decision: source_wins, target_wins, or merge (with resolution_data). It is carried out in the same '
+  'transaction, or refused with the reason. Emptied again: the decision is put back.';
+comment on column public.sync_conflicts.resolution_data is
+  'merge: the values to write, for every field in field: {"name": "...", "notes": "..."}.';
+comment on column public.sync_conflicts.resolved_by is
+  'Put your name here when you decide in the table editor; otherwise it names the database user. policy, sync: '
+  'nobody had to decide.';
+comment on column public.sync_conflicts.decidable is
+  'source_wins and target_wins can both be carried out. Of other open rows target_wins says: leave the target as it '
+  'is until the source changes the record.';
+comment on column public.sync_conflicts.policy is
+  'Which declared strategy stopped or decided it, and where it is declared.';
+comment on column public.sync_conflicts.rule is
+  'What stopped it: a rule id with version, a constraint name, or the SQLSTATE.';
+comment on column public.sync_conflicts.conflict_data is
+  'Evidence without personal data: the raw code, the constraint, the record that holds the same unique value.';
+comment on column public.sync_conflicts.first_seen_at is
+  'Since when this record is in the queue; a row that succeeds another one carries it on.';
 comment on column public.sync_conflicts.attempts is 'How often the record was tried.';
 comment on column public.sync_conflicts.retry_class is
-  'What it waits for. parent: a record to land. rule, source: the old application or a rule to change. target: a constraint, type or trigger to change. clash: another record to give up its unique value. person: a decision.';
-comment on column public.sync_conflicts.next_attempt_at is 'When it is read again though nothing told that its cause is gone. Null: only when something tells.';
-comment on column public.sync_conflicts.parent_legacy_id is 'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
+  'What it waits for. parent: a record to land. rule, source: the old application or a rule to change. target: a '
+  'constraint, type or trigger to change. clash: another record to give up its unique value. person: a decision.';
+comment on column public.sync_conflicts.next_attempt_at is
+  'When it is read again though nothing told that its cause is gone. Null: only when something tells.';
+comment on column public.sync_conflicts.parent_legacy_id is
+  'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
 comment on column public.sync_conflicts.standing is
-  'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, it is neither asked about nor compared.';
+  'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, '
+  'it is neither asked about nor compared.';
 comment on column public.sync_conflicts.decisions is 'How often people have decided it or put a decision back.';
 comment on column public.sync_conflicts.asked is
-  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy decides them, whatever else stops the record.';
+  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy '
+  'decides them, whatever else stops the record.';
 comment on column public.sync_conflicts.execution_id is 'The execution that put the record here.';
 comment on column public.sync_conflicts.resolved_in is 'The execution in which the record landed after all.';
-comment on column public.sync_conflicts.source_digest is 'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
+comment on column public.sync_conflicts.source_digest is
+  'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
 create unique index sync_conflicts_one_live_per_record on public.sync_conflicts (entity_id, source_record_id)
   where state in ('waiting', 'open');
 create unique index sync_conflicts_one_standing_per_record on public.sync_conflicts (entity_id, source_record_id) where standing;
@@ -970,14 +1137,18 @@ create table public.sync_conflict_values (
   hashes      jsonb
 );
 comment on table public.sync_conflict_values is
-  'Unmasked values of a conflict, by field: what is needed to decide it, and to put the decision back. No reader but sync.reveal, which leaves a trace.';
+  'Unmasked values of a conflict, by field: what is needed to decide it, and to put the decision back. No reader but '
+  'sync.reveal, which leaves a trace.';
 comment on column public.sync_conflict_values.seen is 'What both sides agreed on last.';
 comment on column public.sync_conflict_values.source is 'What the source said.';
-comment on column public.sync_conflict_values.target is 'What stood in the target, before it was decided: overwritten by source_wins.';
+comment on column public.sync_conflict_values.target is
+  'What stood in the target, before it was decided: overwritten by source_wins.';
 comment on column public.sync_conflict_values."left" is 'What the sync had left there.';
 comment on column public.sync_conflict_values.after is 'What the decision left there.';
-comment on column public.sync_conflict_values.record is 'The whole record as the source said it, where it may have to be written or hashed as a whole.';
-comment on column public.sync_conflict_values.hashes is 'Of an entity that keeps hashes: {seen, left} before the decision.';
+comment on column public.sync_conflict_values.record is
+  'The whole record as the source said it, where it may have to be written or hashed as a whole.';
+comment on column public.sync_conflict_values.hashes is
+  'Of an entity that keeps hashes: {seen, left} before the decision.';
 alter table public.sync_conflict_values enable row level security;
 create policy nobody_reads on public.sync_conflict_values for select to authenticated using (false);
 revoke all on public.sync_conflict_values from anon, authenticated, service_role;
@@ -1061,20 +1232,27 @@ create table public.sync_alerts (
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
-  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its cause is gone; docs/runbook.md says when.';
+  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its '
+  'cause is gone; docs/runbook.md says when.';
 comment on column public.sync_alerts.details is 'Counts and legacy ids, never values of a row.';
 comment on column public.sync_alerts.job_id is 'The job that could not begin, or whose execution this is about.';
 comment on column public.sync_alerts.remedy is 'What to do, one text for each kind (sync.alert_kinds).';
-comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
-comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
+comment on column public.sync_alerts.acknowledged_by is
+  'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
+comment on column public.sync_alerts.escalates_at is
+  'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
-comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
+comment on column public.sync_alerts.told_severity is
+  'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after '
+  'the last.';
 comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
 comment on column public.sync_alerts.told_at is 'When a message about it was made out last.';
 comment on column public.sync_alerts.reopened_at is
-  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half an hour. Empty when it has become worse since.';
+  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half '
+  'an hour. Empty when it has become worse since.';
 comment on column public.sync_alerts.subject is
-  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
+  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake '
+  'holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
@@ -1112,9 +1290,12 @@ create table public.sync_alert_notes (
   check (closes or (severity is not null and message is not null and details is not null))
 );
 comment on table public.sync_alert_notes is
-  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after they are free it is written there (sync.apply_alert_notes).';
-comment on column public.sync_alert_notes.alert_id is 'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
-comment on column public.sync_alert_notes.closes is 'The latest news: true: its cause is gone. false: it was raised again.';
+  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after '
+  'they are free it is written there (sync.apply_alert_notes).';
+comment on column public.sync_alert_notes.alert_id is
+  'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
+comment on column public.sync_alert_notes.closes is
+  'The latest news: true: its cause is gone. false: it was raised again.';
 comment on column public.sync_alert_notes.times is 'How often it was raised again.';
 alter table public.sync_alert_notes enable row level security;
 create policy team_reads on public.sync_alert_notes for select to authenticated
@@ -1133,7 +1314,8 @@ create table public.sync_reports (
   created_at   timestamptz not null default now(),
   unique (execution_id, kind, round)
 );
-comment on table public.sync_reports is 'What an execution proved, for example the control totals of money columns on both sides.';
+comment on table public.sync_reports is
+  'What an execution proved, for example the control totals of money columns on both sides.';
 alter table public.sync_reports enable row level security;
 create policy team_reads on public.sync_reports for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1155,13 +1337,20 @@ create table public.sync_alert_settings (
   addressed              boolean not null default false,
   hourly                 integer not null default 20 check (hourly > 0)
 );
-comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
-comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
-comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
-comment on column public.sync_alert_settings.hourly is 'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
-comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
-comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
-comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
+comment on table public.sync_alert_settings is
+  'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
+comment on column public.sync_alert_settings.escalate_after_minutes is
+  'A critical alert that nobody has acknowledged for so long is told to the second address.';
+comment on column public.sync_alert_settings.digest_above is
+  'More messages of one kind than these within one minute become one.';
+comment on column public.sync_alert_settings.hourly is
+  'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
+comment on column public.sync_alert_settings.tries is
+  'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
+comment on column public.sync_alert_settings.heartbeat_at is
+  'The latest tick for which the heartbeat address was called.';
+comment on column public.sync_alert_settings.looked_at is
+  'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
 comment on column public.sync_alert_settings.addressed is 'Whether Vault has an address: then looks are expected.';
 alter table public.sync_alert_settings enable row level security;
 create policy team_reads on public.sync_alert_settings for select to authenticated
@@ -1189,13 +1378,18 @@ create table public.sync_alert_deliveries (
 );
 comment on table public.sync_alert_deliveries is
   'Messages about alerts to the addresses of people, and what became of each. Ended ones are deleted after 30 days.';
-comment on column public.sync_alert_deliveries.id is 'Goes with every try (header X-Isthmus-Delivery, id in the body): who gets it twice knows it by this.';
-comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
+comment on column public.sync_alert_deliveries.id is
+  'Goes with every try (header X-Isthmus-Delivery, id in the body): who gets it twice knows it by this.';
+comment on column public.sync_alert_deliveries.slot is
+  'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net '
+  'has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a '
+  'summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
-comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
+comment on column public.sync_alert_deliveries.last_error is
+  'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
 create index sync_alert_deliveries_open_idx on public.sync_alert_deliveries (ordinal) where status in ('waiting', 'sent');
 create index sync_alert_deliveries_ended_idx on public.sync_alert_deliveries (slot, ended_at) where status in ('delivered', 'failed');
@@ -1234,9 +1428,14 @@ create table public.sync_brakes (
   check ((confirmed_by is null) = (confirmed_at is null))
 );
 comment on table public.sync_brakes is
-  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
-comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the source has other values.';
-comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null, overwrite: it holds until an execution has succeeded.';
+  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share '
+  'allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
+comment on column public.sync_brakes.kind is
+  'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the '
+  'source has other values.';
+comment on column public.sync_brakes.records is
+  'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; '
+  'null, overwrite: it holds until an execution has succeeded.';
 comment on column public.sync_brakes.landed is 'How many records of the entity had landed then.';
 comment on column public.sync_brakes.confirmed_by is 'Who has looked at the source and wants it so.';
 comment on column public.sync_brakes.closed_at is 'When it was done, or was no longer needed.';
@@ -1256,7 +1455,8 @@ grant update (records, landed, execution_id, last_seen_at, closed_at) on public.
 
 -- supabase/schemas/tables/identities.sql
 
--- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to
+--          a person.
 
 create table public.sync_identities (
   id            uuid primary key default gen_random_uuid(),
@@ -1273,16 +1473,24 @@ create table public.sync_identities (
   check ((accepted_by is null) = (accepted_at is null))
 );
 comment on table public.sync_identities is
-  'Which source, target and installation of the functions have met. The one accepted last of each side is known; another one is refused, and nothing is written, until you put your name into accepted_by. The first of each side is accepted unasked. Rows stay: they tell who accepted what, and when.';
+  'Which source, target and installation of the functions have met. The one accepted last of each side is known; '
+  'another one is refused, and nothing is written, until you put your name into accepted_by. The first of each side '
+  'is accepted unasked. Rows stay: they tell who accepted what, and when.';
 comment on column public.sync_identities.side is
-  'source: the legacy database. target: this database. target_state: a sign that this database was put back to an older state. installation: the project, or the address, whose functions work here. source_address, target_address: where the functions look for it; each that was accepted stays known.';
+  'source: the legacy database. target: this database. target_state: a sign that this database was put back to an '
+  'older state. installation: the project, or the address, whose functions work here. source_address, '
+  'target_address: where the functions look for it; each that was accepted stays known.';
 comment on column public.sync_identities.identity is
-  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server have the same. installation: its name. target_state: what tells it. Addresses: host, port and database.';
+  'source, target: the system identifier of the server and the oid of the database; replicas and backups of a server '
+  'have the same. installation: its name. target_state: what tells it. Addresses: host, port and database.';
 comment on column public.sync_identities.database_name is 'source: the database''s name when it was first met.';
-comment on column public.sync_identities.refused is 'How often it was refused. 0: it was the first one, and nobody was asked.';
-comment on column public.sync_identities.accepted_by is 'Who wants it so. From then on this one is known, and the one before is not. first use: there was none before.';
+comment on column public.sync_identities.refused is
+  'How often it was refused. 0: it was the first one, and nobody was asked.';
+comment on column public.sync_identities.accepted_by is
+  'Who wants it so. From then on this one is known, and the one before is not. first use: there was none before.';
 comment on column public.sync_identities.inserted_by is
-  'The transaction that wrote the row. Of a first identity, which nobody updates, another xmin tells that the rows of this table were written again, as by a restored dump.';
+  'The transaction that wrote the row. Of a first identity, which nobody updates, another xmin tells that the rows '
+  'of this table were written again, as by a restored dump.';
 create unique index sync_identities_one_question on public.sync_identities (source_id, side, identity) where accepted_at is null;
 create unique index sync_identities_one_answer on public.sync_identities (source_id, side, accepted_at) where accepted_at is not null and side <> 'target_state';
 
@@ -1315,11 +1523,15 @@ create table public.sync_rule_overrides (
   created_at timestamptz not null default now()
 );
 comment on table public.sync_rule_overrides is
-  'Gives a business rule another severity for a time. Records that the rule has stopped or warned of are read again at once.';
-comment on column public.sync_rule_overrides.rule is 'The rule as the queue shows it, for example invoices.paid_within_total@1. Another version needs a row of its own.';
-comment on column public.sync_rule_overrides.severity is 'park: the record goes to the queue. warn: it lands, and sync_warnings names it.';
+  'Gives a business rule another severity for a time. Records that the rule has stopped or warned of are read again '
+  'at once.';
+comment on column public.sync_rule_overrides.rule is
+  'The rule as the queue shows it, for example invoices.paid_within_total@1. Another version needs a row of its own.';
+comment on column public.sync_rule_overrides.severity is
+  'park: the record goes to the queue. warn: it lands, and sync_warnings names it.';
 comment on column public.sync_rule_overrides.reason is 'Why the rule does not apply as written.';
-comment on column public.sync_rule_overrides.valid_to is 'Until when; empty: until further notice. Of several that are valid, the one with the latest valid_from counts.';
+comment on column public.sync_rule_overrides.valid_to is
+  'Until when; empty: until further notice. Of several that are valid, the one with the latest valid_from counts.';
 create index sync_rule_overrides_rule_idx on public.sync_rule_overrides (rule, valid_from);
 alter table public.sync_rule_overrides enable row level security;
 create policy team_reads on public.sync_rule_overrides for select to authenticated
@@ -1337,7 +1549,9 @@ create table public.sync_warnings (
   last_seen_at  timestamptz not null default now(),
   primary key (entity_id, legacy_id, rule)
 );
-comment on table public.sync_warnings is 'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the field). A row goes when its record is corrected.';
+comment on table public.sync_warnings is
+  'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the '
+  'field). A row goes when its record is corrected.';
 create index sync_warnings_rule_idx on public.sync_warnings (rule);
 create index sync_warnings_execution_id_idx on public.sync_warnings (execution_id);
 alter table public.sync_warnings enable row level security;
@@ -1367,13 +1581,19 @@ create table public.sync_contract_checks (
 comment on table public.sync_contract_checks is
   'The last comparison of both catalogs with the entity definitions. It is made again when a fingerprint has changed.';
 comment on column public.sync_contract_checks.definitions is 'Fingerprint of the entity definitions it was made for.';
-comment on column public.sync_contract_checks.source_fingerprint is 'Fingerprint of what the source''s catalog said of the tables that are read.';
-comment on column public.sync_contract_checks.target_fingerprint is 'Fingerprint of what the target''s catalog said of the tables that are filled.';
-comment on column public.sync_contract_checks.findings is 'What did not fit: code, severity, entity, table, column, message, remedy.';
-comment on column public.sync_contract_checks.effects is 'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
+comment on column public.sync_contract_checks.source_fingerprint is
+  'Fingerprint of what the source''s catalog said of the tables that are read.';
+comment on column public.sync_contract_checks.target_fingerprint is
+  'Fingerprint of what the target''s catalog said of the tables that are filled.';
+comment on column public.sync_contract_checks.findings is
+  'What did not fit: code, severity, entity, table, column, message, remedy.';
+comment on column public.sync_contract_checks.effects is
+  'What writes set off, as it was found; sync_side_effects says what of it has been acknowledged.';
 comment on column public.sync_contract_checks.warned is 'Warnings of which an alert has told already.';
-comment on column public.sync_contract_checks.checked_at is 'When the catalogs were compared; while they stay the same, that holds.';
-comment on column public.sync_contract_checks.planned is 'Entities whose statements the source has planned, while its catalog was this one.';
+comment on column public.sync_contract_checks.checked_at is
+  'When the catalogs were compared; while they stay the same, that holds.';
+comment on column public.sync_contract_checks.planned is
+  'Entities whose statements the source has planned, while its catalog was this one.';
 alter table public.sync_contract_checks enable row level security;
 create policy team_reads on public.sync_contract_checks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1394,14 +1614,18 @@ create table public.sync_side_effects (
   unique (table_name, kind, name)
 );
 comment on table public.sync_side_effects is
-  'What a write of the sync to an application table sets off. Until it is acknowledged here, the first load of that table does not begin.';
+  'What a write of the sync to an application table sets off. Until it is acknowledged here, the first load of that '
+  'table does not begin.';
 comment on column public.sync_side_effects.kind is
   'trigger, webhook (a trigger that calls over HTTP), rule, or publication (Realtime and other subscribers).';
-comment on column public.sync_side_effects.does is 'When it acts and what it calls, as the catalog says; what a called function does in turn is not seen.';
-comment on column public.sync_side_effects.definition is 'Fingerprint of its definition: a changed one has to be acknowledged again.';
+comment on column public.sync_side_effects.does is
+  'When it acts and what it calls, as the catalog says; what a called function does in turn is not seen.';
+comment on column public.sync_side_effects.definition is
+  'Fingerprint of its definition: a changed one has to be acknowledged again.';
 comment on column public.sync_side_effects.acknowledged_at is
   'Set it to now() when millions of rows may set this off; empty it to withdraw that.';
-comment on column public.sync_side_effects.acknowledged_by is 'Who; filled in with the database user when it is left empty.';
+comment on column public.sync_side_effects.acknowledged_by is
+  'Who; filled in with the database user when it is left empty.';
 alter table public.sync_side_effects enable row level security;
 create policy team_reads on public.sync_side_effects for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1412,8 +1636,9 @@ grant select, insert, update, delete on public.sync_side_effects to isthmus_work
 
 -- supabase/schemas/tables/entity-shapes.sql
 
--- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what changes rows without
---          writing them (columns dropped and added again, renamed or retyped, renamed members of enums, attached partitions, a reload) changes these.
+-- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what
+--          changes rows without writing them (columns dropped and added again, renamed or retyped, renamed members of
+--          enums, attached partitions, a reload) changes these.
 
 create table public.sync_entity_shapes (
   entity_id       smallint primary key references public.sync_entities (id),
@@ -1425,17 +1650,27 @@ create table public.sync_entity_shapes (
   padded          jsonb not null default '{}'
 );
 comment on table public.sync_entity_shapes is
-  'The shape of each entity''s tables: what the catalogs say of where its rows stand. Another one since the last comparison has both sides compared.';
+  'The shape of each entity''s tables: what the catalogs say of where its rows stand. Another one since the last '
+  'comparison has both sides compared.';
 comment on column public.sync_entity_shapes.target is
   'The target table''s, as it was seen last: {columns: {column: {what: identity}}, files: {what: identity}}.';
-comment on column public.sync_entity_shapes.target_compared is 'The one in which all rows were compared last. While it is another than target, nothing is concluded from written_by.';
+comment on column public.sync_entity_shapes.target_compared is
+  'The one in which all rows were compared last. While it is another than target, nothing is concluded from '
+  'written_by.';
 comment on column public.sync_entity_shapes.reshaped is
-  'Columns whose values DDL may have changed: {column: {at, since}}, when that was noticed, and the first transaction after that.';
-comment on column public.sync_entity_shapes.source_compared is 'The same of all tables that are read, {columns: {table.column: …}, files: {table: …}}, when everything was read or compared last.';
-comment on column public.sync_entity_shapes.planned is 'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it succeeds.';
+  'Columns whose values DDL may have changed: {column: {at, since}}, when that was noticed, and the first '
+  'transaction after that.';
+comment on column public.sync_entity_shapes.source_compared is
+  'The same of all tables that are read, {columns: {table.column: …}, files: {table: …}}, when everything was read '
+  'or compared last.';
+comment on column public.sync_entity_shapes.planned is
+  'What the execution that runs was planned with, {execution, target, source}: what will have been compared when it '
+  'succeeds.';
 
 comment on column public.sync_entity_shapes.padded is
-  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, attributes) that are char(n), {field: [path]}; with * where the field is computed from such parts, and !path of each other.';
+  'Of each field that reads one column of the source as it is: the parts of that column''s type (elements, '
+  'attributes) that are char(n), {field: [path]}; with * where the field is computed from such parts, and !path of '
+  'each other.';
 
 alter table public.sync_entity_shapes enable row level security;
 create policy team_reads on public.sync_entity_shapes for select to authenticated
@@ -1454,7 +1689,8 @@ create table public.sync_changed_causes (
   primary key (entity_id, legacy_id)
 );
 comment on table public.sync_changed_causes is
-  'Records that others wait for, and of which something else is to be told since: the next tick rewrites the remedies of those that wait.';
+  'Records that others wait for, and of which something else is to be told since: the next tick rewrites the '
+  'remedies of those that wait.';
 alter table public.sync_changed_causes enable row level security;
 create policy team_reads on public.sync_changed_causes for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1474,9 +1710,12 @@ create table public.sync_queue_looks (
   dead_letters  text[] not null default '{}',
   primary key (source_id, what)
 );
-comment on table public.sync_queue_looks is 'When sync-tick last asked QStash what became of its messages: it asks rarely.';
-comment on column public.sync_queue_looks.what is 'deliveries: its log, only while messages are sent that nobody takes. dead_letters: what it has given up.';
-comment on column public.sync_queue_looks.dead_letters is 'The ids of the latest ones (at most 100), so that each is told once.';
+comment on table public.sync_queue_looks is
+  'When sync-tick last asked QStash what became of its messages: it asks rarely.';
+comment on column public.sync_queue_looks.what is
+  'deliveries: its log, only while messages are sent that nobody takes. dead_letters: what it has given up.';
+comment on column public.sync_queue_looks.dead_letters is
+  'The ids of the latest ones (at most 100), so that each is told once.';
 alter table public.sync_queue_looks enable row level security;
 create policy team_reads on public.sync_queue_looks for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));
@@ -1501,13 +1740,22 @@ create table public.sync_ticks (
   failed      text[] not null default '{}',
   idle        text[] not null default '{}'
 );
-comment on table public.sync_ticks is 'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
-comment on column public.sync_ticks.request_id is 'pg_net''s number of the call; empty where QStash or a person called.';
-comment on column public.sync_ticks.answered_at is 'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
-comment on column public.sync_ticks.error is 'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
-comment on column public.sync_ticks.ended_at is 'Written by sync-tick when its work is done: nothing else proves that it works.';
-comment on column public.sync_ticks.failed is 'Parts of its work that failed, by their names in the log of sync-tick, each with its error code; jobs, sends: what waits at its end (sync.held_up). The heartbeat is for ticks without any.';
-comment on column public.sync_ticks.idle is 'Parts of its work that had nothing to look at, as those that look every few minutes: for them the tick counts neither as a success nor as a failure.';
+comment on table public.sync_ticks is
+  'The latest calls of sync-tick and what became of them. What is older than a day is deleted.';
+comment on column public.sync_ticks.request_id is
+  'pg_net''s number of the call; empty where QStash or a person called.';
+comment on column public.sync_ticks.answered_at is
+  'When the answer was found. That of pg_net only: with QStash the answer is QStash''s.';
+comment on column public.sync_ticks.error is
+  'Why there is no answer, in the words of pg_net; or the code of the error that sync-tick answered.';
+comment on column public.sync_ticks.ended_at is
+  'Written by sync-tick when its work is done: nothing else proves that it works.';
+comment on column public.sync_ticks.failed is
+  'Parts of its work that failed, by their names in the log of sync-tick, each with its error code; jobs, sends: '
+  'what waits at its end (sync.held_up). The heartbeat is for ticks without any.';
+comment on column public.sync_ticks.idle is
+  'Parts of its work that had nothing to look at, as those that look every few minutes: for them the tick counts '
+  'neither as a success nor as a failure.';
 create index sync_ticks_created_at_idx on public.sync_ticks (created_at);
 create index sync_ticks_ended_idx on public.sync_ticks (created_at) where ended_at is not null;
 alter table public.sync_ticks enable row level security;
@@ -1530,10 +1778,13 @@ create table public.sync_totals (
   unique nulls not distinct (job_id, entity_id)
 );
 comment on table public.sync_totals is
-  'What ended executions have counted since the installation, dry runs left out: counters of metrics (sync.metrics), which do not look at every execution.';
+  'What ended executions have counted since the installation, dry runs left out: counters of metrics (sync.metrics), '
+  'which do not look at every execution.';
 comment on column public.sync_totals.job_id is 'Empty: executions that no job began.';
 comment on column public.sync_totals.entity_id is 'Empty: whole executions, counted by the status they ended with.';
-comment on column public.sync_totals.counts is 'With an entity: pages, records by outcome, wall_ms and so on, as sync.counted. Without: {status: executions, seconds}.';
+comment on column public.sync_totals.counts is
+  'With an entity: pages, records by outcome, wall_ms and so on, as sync.counted. Without: {status: executions, '
+  'seconds}.';
 create index sync_totals_entity_id_idx on public.sync_totals (entity_id);
 alter table public.sync_totals enable row level security;
 create policy team_reads on public.sync_totals for select to authenticated
@@ -1562,10 +1813,12 @@ comment on table public.sync_retention is
 comment on column public.sync_retention.page_log_days is
   'Pages. What is usual is told from them: a job that runs once a week needs 50 days for seven runs.';
 comment on column public.sync_retention.execution_days is
-  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes before its pages.';
+  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes '
+  'before its pages.';
 comment on column public.sync_retention.report_days is 'Reports of executions.';
 comment on column public.sync_retention.conflict_days is
-  'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts is kept as long as it does.';
+  'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts '
+  'is kept as long as it does.';
 comment on column public.sync_retention.alert_days is 'Closed alerts.';
 comment on column public.sync_retention.cron_days is 'What pg_cron notes of the jobs of the sync.';
 comment on column public.sync_retention.removed is 'How many rows have gone so far, by table.';
@@ -1578,7 +1831,8 @@ create policy operators_set on public.sync_retention for update to authenticated
 revoke all on public.sync_retention from anon, authenticated, service_role;
 grant select, update (page_log_days, execution_days, report_days, conflict_days, alert_days, cron_days) on public.sync_retention to authenticated;
 
--- What sync.remove_aged asks for, the oldest first. A decision that counts is in none of them: however many there are, none is looked at.
+-- What sync.remove_aged asks for, the oldest first. A decision that counts is in none of them: however many there
+-- are, none is looked at.
 create index sync_conflicts_ended_idx on public.sync_conflicts (coalesce(resolved_at, last_seen_at))
   where state in ('resolved', 'superseded') and not standing and not (decisions > 0 and resolution_strategy in ('target_wins', 'merge'));
 create index sync_reports_created_at_idx on public.sync_reports (created_at);
@@ -1590,16 +1844,19 @@ create index sync_reports_created_at_idx on public.sync_reports (created_at);
 -- Written by `npm run migration`: the last migration.
 create function sync.schema_version() returns bigint
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000200 $$;
-comment on function sync.schema_version() is 'The last migration. Functions that were made for a later one do nothing here.';
+comment on function sync.schema_version() is
+  'The last migration. Functions that were made for a later one do nothing here.';
 
--- While an upgrade is under way, functions of the release before meet this database, and so do those of a release that was put back. Whoever
--- changes something in such a way that they would do harm, or fail, writes the version of that change here: then they wait until the new
--- functions are deployed, and so does what is in the queue.
+-- While an upgrade is under way, functions of the release before meet this database, and so do those of a release
+-- that was put back. Whoever changes something in such a way that they would do harm, or fail, writes the version of
+-- that change here: then they wait until the new functions are deployed, and so does what is in the queue.
 create function sync.oldest_functions() returns bigint
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
-comment on function sync.oldest_functions() is 'Functions that were made for an earlier version than this one do nothing here.';
+comment on function sync.oldest_functions() is
+  'Functions that were made for an earlier version than this one do nothing here.';
 
--- Called in the statements that claim and commit a page, and in the first one of a tick, a start and a check: it costs no round trip.
+-- Called in the statements that claim and commit a page, and in the first one of a tick, a start and a check: it
+-- costs no round trip.
 create function sync.meet_functions(p_version bigint) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
@@ -1619,7 +1876,8 @@ begin
 end
 $$;
 comment on function sync.meet_functions(bigint) is
-  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where the session has all triggers off.';
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where '
+  'the session has all triggers off.';
 
 revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
 grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;
@@ -1651,14 +1909,17 @@ begin
     end, 'other');
 end
 $$;
-comment on function sync.category_of_state(text) is 'The category of a SQLSTATE: what the sync does about it stands in docs/errors.md.';
+comment on function sync.category_of_state(text) is
+  'The category of a SQLSTATE: what the sync does about it stands in docs/errors.md.';
 
 create function sync.passes_by_itself(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- An internal error passes where a pooler says so, or a catalog that changes under a connection; within a function it may stay.
+  -- An internal error passes where a pooler says so, or a catalog that changes under a connection; within a function
+  -- it may stay.
   select sync.category_of_state(p_sqlstate) in ('transient', 'limit') and p_sqlstate !~ '^XX'
 $$;
-comment on function sync.passes_by_itself(text) is 'Whether a statement of ours that ends so within the database may come through at the next try.';
+comment on function sync.passes_by_itself(text) is
+  'Whether a statement of ours that ends so within the database may come through at the next try.';
 
 create function sync.category_of_code(p_code text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1677,7 +1938,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       when p_code in ('SOURCE_REFUSED', 'TARGET_REFUSED') then 'other'
     end, 'other')
 $$;
-comment on function sync.category_of_code(text) is 'The category of an error code: what the sync does about it stands in docs/errors.md.';
+comment on function sync.category_of_code(text) is
+  'The category of an error code: what the sync does about it stands in docs/errors.md.';
 
 revoke all on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) from public;
 grant execute on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) to isthmus_worker;
@@ -1685,7 +1947,8 @@ grant execute on function sync.category_of_state(text) to isthmus_decisions;
 
 -- supabase/schemas/functions/alert-kinds.sql
 
--- Purpose: every kind of alert: what it means, where to look, what to do, and what closes it. docs/runbook.md has a generated copy.
+-- Purpose: every kind of alert: what it means, where to look, what to do, and what closes it. docs/runbook.md has a
+--          generated copy.
 
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1867,7 +2130,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'Leave these fields out of the entity file, or change the trigger (current_setting(''isthmus.sync'', true)).',
      'No record of the entity is named in sync_warnings for this any more (sync.close_ended_alerts).')
 $$;
-comment on function sync.alert_kinds() is 'Every kind of alert: what it means, where to look, what to do (the column remedy of sync_alerts), and what closes it.';
+comment on function sync.alert_kinds() is
+  'Every kind of alert: what it means, where to look, what to do (the column remedy of sync_alerts), and what closes '
+  'it.';
 
 revoke all on function sync.alert_kinds() from public;
 grant execute on function sync.alert_kinds() to isthmus_worker, isthmus_decisions;
@@ -1881,11 +2146,13 @@ create function sync.escalation_time() returns timestamptz
 language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
   select clock_timestamp() + make_interval(mins => coalesce((select escalate_after_minutes from public.sync_alert_settings), 30))
 $$;
-comment on function sync.escalation_time() is 'When a critical alert of now is told to the second address, if nobody acknowledges it.';
+comment on function sync.escalation_time() is
+  'When a critical alert of now is told to the second address, if nobody acknowledges it.';
 
 create function sync.calm_time() returns interval
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select interval '30 minutes' $$;
-comment on function sync.calm_time() is 'What comes back within this time has not been over, and people are told of it at most once in this time.';
+comment on function sync.calm_time() is
+  'What comes back within this time has not been over, and people are told of it at most once in this time.';
 
 create function sync.stamp_alert() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1924,7 +2191,9 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back keeps both. Raises IS022 for a closed one.';
+comment on function sync.stamp_alert() is
+  'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back '
+  'keeps both. Raises IS022 for a closed one.';
 create trigger stamp_alert before insert or update of severity, acknowledged_by, closed_at on public.sync_alerts for each row execute function sync.stamp_alert();
 
 create function sync.subject_of(variadic p_parts text[]) returns text
@@ -1933,7 +2202,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when length(s.text) > 200 then left(s.text, 160) || ' ' || md5(s.text) else s.text end
     from (select array_to_string(p_parts, ' ') as text) s
 $$;
-comment on function sync.subject_of(text[]) is 'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
+comment on function sync.subject_of(text[]) is
+  'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
 
 create function sync.note_held_alert(p_id uuid, p_closes boolean, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -1943,17 +2213,20 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
          message = excluded.message, details = excluded.details, happened_at = excluded.happened_at
 $$;
-comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
+comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is
+  'Keeps what became of an alert whose row somebody holds.';
 
 create function sync.count_alert(p_id uuid, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older (sync.apply_alert_notes).
+  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older
+  -- (sync.apply_alert_notes).
   update public.sync_alerts a
      set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(p_execution, a.execution_id),
          job_id = coalesce(p_job, a.job_id), severity = p_severity, message = p_message, details = p_details
    where a.id = p_id
 $$;
-comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is 'Counts an alert once more, and opens it where it was closed.';
+comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is
+  'Counts an alert once more, and opens it where it was closed.';
 
 create function sync.put_alert(p_kind text, p_severity text, p_source_id smallint, p_entity_id smallint, p_execution uuid, p_job uuid, p_subject text, p_message text,
   p_details jsonb) returns void
@@ -1997,7 +2270,8 @@ begin
 end
 $$;
 comment on function sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb) is
-  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour ago. Waits for no person who holds its row.';
+  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour '
+  'ago. Waits for no person who holds its row.';
 
 create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb,
   p_subject text default '')
@@ -2007,7 +2281,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select) n left join public.sync_executions x on x.id = p_execution
 $$;
 comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) is
-  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: what of its kind it is about; another subject is another alert.';
+  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: '
+  'what of its kind it is about; another subject is another alert.';
 
 create function sync.close_alerts(p_ids uuid[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2023,7 +2298,8 @@ begin
     where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null order by a.id;
 end
 $$;
-comment on function sync.close_alerts(uuid[]) is 'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
+comment on function sync.close_alerts(uuid[]) is
+  'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
 
 create function sync.close_alert(p_kind text, p_source_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2060,7 +2336,8 @@ begin
   end loop;
 end
 $$;
-comment on function sync.apply_alert_notes() is 'Writes into alerts what became of them while somebody held their rows.';
+comment on function sync.apply_alert_notes() is
+  'Writes into alerts what became of them while somebody held their rows.';
 
 revoke all on function sync.escalation_time(), sync.calm_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
   sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),
@@ -2086,7 +2363,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where f like '%: SOURCE_UNAVAILABLE')
 $$;
 comment on function sync.asks_source(smallint) is
-  'Whether a tick looks at the source before all else: a job is due, or a page, a job or the tick before has met a source that does not answer, or that is told.';
+  'Whether a tick looks at the source before all else: a job is due, or a page, a job or the tick before has met a '
+  'source that does not answer, or that is told.';
 
 create function sync.refuses(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2128,7 +2406,8 @@ begin
 end
 $$;
 comment on function sync.note_source(smallint, jsonb, text) is
-  'What a look at the source has found: p_refusal, or that it answers. The first look that it answers lets pages and jobs go on at once; the alert source_refuses closes by the second in a row.';
+  'What a look at the source has found: p_refusal, or that it answers. The first look that it answers lets pages and '
+  'jobs go on at once; the alert source_refuses closes by the second in a row.';
 
 revoke all on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) from public;
 grant execute on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) to isthmus_worker;
@@ -2163,7 +2442,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.renew_job() is 'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
+comment on function sync.renew_job() is
+  'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
 create trigger renew_job before update of cron_expression, time_zone, configuration, enabled on public.sync_jobs
   for each row when ((new.cron_expression, new.time_zone, new.configuration, new.enabled)
     is distinct from (old.cron_expression, old.time_zone, old.configuration, old.enabled))
@@ -2205,7 +2485,8 @@ begin
     using errcode = 'IS022', hint = 'A value that the source comes to have later would count as seen, and never arrive. To have a record judged anew by what both sides hold, delete its row: the next digest reads it, or npm run sync -- start --ids <entity>=<legacy id>. A backup goes into the emptied table.';
 end
 $$;
-comment on function sync.guard_states() is 'What is remembered of records is written by pages and decisions alone; a backup may be put into the empty table.';
+comment on function sync.guard_states() is
+  'What is remembered of records is written by pages and decisions alone; a backup may be put into the empty table.';
 -- Once per statement, which costs a page nothing.
 create trigger guard_states before insert or update on public.sync_row_states
   for each statement when (current_user not in ('isthmus_worker', 'isthmus_decisions')) execute function sync.guard_states();
@@ -2256,7 +2537,8 @@ begin
 end
 $$;
 comment on function sync.guard_status() is
-  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so. One that failed runs again when somebody has it retried.';
+  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so. One '
+  'that failed runs again when somebody has it retried.';
 create trigger guard_status before update of status on public.sync_executions
   for each row when (new.status is distinct from old.status) execute function sync.guard_status();
 
@@ -2280,7 +2562,8 @@ begin
 end
 $$;
 comment on function sync.guard_chain() is
-  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their hand.';
+  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their '
+  'hand.';
 create trigger guard_chain before update or delete on public.sync_chains
   for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
 
@@ -2299,7 +2582,8 @@ revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.not
 
 -- supabase/schemas/functions/control-words.sql
 
--- Purpose: what a person says of a job, an execution, an entity or a chain: pause, resume, cancel, retry (the column control); and what waits because of that.
+-- Purpose: what a person says of a job, an execution, an entity or a chain: pause, resume, cancel, retry (the column
+--          control); and what waits because of that.
 -- Locks:   the row that is edited.
 
 create function sync.is_held(p_chain public.sync_chains) returns boolean
@@ -2311,7 +2595,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        and (x.control in ('pause', 'cancel') or j.control in ('pause', 'cancel') or e.control in ('pause', 'cancel')))
 $$;
 comment on function sync.is_held(public.sync_chains) is
-  'Whether a person has the chain wait: itself, its execution, job or entity is paused, or to be cancelled. No page of it is sent or begins.';
+  'Whether a person has the chain wait: itself, its execution, job or entity is paused, or to be cancelled. No page '
+  'of it is sent or begins.';
 
 create function sync.failed_chains(p_what text, p_row jsonb) returns setof public.sync_chains
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2341,7 +2626,8 @@ begin
 end
 $$;
 comment on function sync.failed_chains(text, jsonb) is
-  'The failed chains with which a retry of this row (job, execution, entity or chain) goes on: of its latest execution, while no later one has looked at the same entities.';
+  'The failed chains with which a retry of this row (job, execution, entity or chain) goes on: of its latest '
+  'execution, while no later one has looked at the same entities.';
 
 create function sync.why_not(p_what text, p_row jsonb, p_word public.sync_control) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2371,7 +2657,8 @@ begin
   return null;
 end
 $$;
-comment on function sync.why_not(text, jsonb, public.sync_control) is 'Why this word has no meaning for the row as it is now; null: it has.';
+comment on function sync.why_not(text, jsonb, public.sync_control) is
+  'Why this word has no meaning for the row as it is now; null: it has.';
 
 create function sync.check_control() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2397,7 +2684,8 @@ begin
 end
 $$;
 comment on function sync.check_control() is
-  'Takes a word about a job, an execution, an entity or a chain, and stamps who gave it; raises IS032 where it has no meaning now.';
+  'Takes a word about a job, an execution, an entity or a chain, and stamps who gave it; raises IS032 where it has '
+  'no meaning now.';
 create trigger check_control before update of control on public.sync_jobs for each row
   when (new.control is distinct from old.control) execute function sync.check_control('job');
 create trigger check_control before update of control on public.sync_executions for each row
@@ -2424,13 +2712,16 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from jsonb_array_elements(p_entity.columns) c
 $$;
 comment on function sync.field_strategies(public.sync_entities, text) is
-  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others. Which record a row is nobody decides: the legacy key is always written back.';
+  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a '
+  'job or request asks for (sync.strategy_of_request); it counts before all others. Which record a row is nobody '
+  'decides: the legacy key is always written back.';
 
 create function sync.strategy_of_request(p_request jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_request -> 'overwriteEdits' = 'true' then 'overwrite_edits' else p_request ->> 'conflictStrategy' end $$;
 comment on function sync.strategy_of_request(jsonb) is
-  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the target has changed, too. Null: none.';
+  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the '
+  'target has changed, too. Null: none.';
 
 create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2440,7 +2731,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               when p_entity.conflicts -> 'types' ? 'concurrent_modification' then 'of the type concurrent_modification'
               else 'of the entity' end
 $$;
-comment on function sync.strategy_origin(public.sync_entities, text, text) is 'Where the strategy of a field is declared.';
+comment on function sync.strategy_origin(public.sync_entities, text, text) is
+  'Where the strategy of a field is declared.';
 
 create function sync.merge_objects(p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb) returns jsonb
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2476,8 +2768,8 @@ $$;
 comment on function sync.merge_objects(jsonb, jsonb, jsonb, jsonb) is
   'Both sides'' changes of a JSON object, key by key. Null: both have changed the same key, or one is no object.';
 
--- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What is
--- empty then holds nothing that could be lost.
+-- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What
+-- is empty then holds nothing that could be lost.
 create function sync.decision_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case
@@ -2494,7 +2786,8 @@ return $q$case
     when 'merge' then case when sync.merge_objects(x.seen, x.source, x.target, x."left") is null then 'review' else 'merge' end
     when 'manual_review' then 'review' end end$q$;
 comment on function sync.decision_sql() is
-  'SQL over x (seen, source, target, left: jsonb; strategy): none, keep (only the target changed), agree (both say the same), take (only the source changed), or, where both changed: overwrite, retain, merge, review.';
+  'SQL over x (seen, source, target, left: jsonb; strategy): none, keep (only the target changed), agree (both say '
+  'the same), take (only the source changed), or, where both changed: overwrite, retain, merge, review.';
 
 create function sync.decide(p_type public.conflict_type_enum, p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb,
   p_strategy public.conflict_resolution_strategy) returns text
@@ -2520,7 +2813,8 @@ begin
 end
 $$;
 comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy) is
-  'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it does not know.';
+  'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it '
+  'does not know.';
 
 create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2549,7 +2843,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state = 'resolved' and c.decisions > 0
                     and c.resolution_strategy in ('target_wins', 'merge') and p_field = any (sync.unlisted(c.field)))
 $$;
-comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person has decided that a field keeps what the target has.';
+comment on function sync.is_decided(smallint, bigint, text) is
+  'Whether a person has decided that a field keeps what the target has.';
 
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2559,7 +2854,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from (select greatest(20, least(400, 3000 / p_fields)) as most) l
 $$;
 comment on function sync.shown_value(jsonb, integer) is
-  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the table editor.';
+  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the '
+  'table editor.';
 
 create function sync.differences(p_columns jsonb, p_fields text[], p_seen jsonb, p_source jsonb, p_target jsonb, p_masked boolean) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2573,7 +2869,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
 $$;
 comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is
-  'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and long ones cut short.';
+  'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and '
+  'long ones cut short.';
 
 revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text),
   sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(),
@@ -2603,7 +2900,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where x.privilege_type = 'TRIGGER' and x.grantee <> c.relowner
 $$;
 comment on function sync.may_hang_triggers(regclass) is
-  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, authenticated and service_role have it on each table of public.';
+  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, '
+  'authenticated and service_role have it on each table of public.';
 
 create function sync.grant_released(p_table text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2618,7 +2916,8 @@ begin
     return;
   end if;
   execute format('revoke all on %s from isthmus_decisions', v_table);
-  -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever writes there.
+  -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever
+  -- writes there.
   for v_open in select * from sync.may_hang_triggers(v_table::regclass) loop
     execute format('revoke trigger on %s from %s cascade', v_open.of_table, case when v_open.grantee = 0 then 'public' else v_open.grantee::regrole::text end);
   end loop;
@@ -2643,7 +2942,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the schemas that its types stand in.';
+comment on function sync.grant_released(text) is
+  'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the '
+  'schemas that its types stand in.';
 
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2654,7 +2955,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     'sync_released_entities', 'sync_reports', 'sync_retention', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
     'sync_ticks', 'sync_totals', 'sync_warnings', 'uuid_mappings_enhanced']
 $$;
-comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
+comment on function sync.own_tables() is
+  'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
 
 create function sync.release_entity(p_entity text, p_table text, p_columns text[], p_deletes boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2687,7 +2989,8 @@ begin
 end
 $$;
 comment on function sync.release_entity(text, text, text[], boolean) is
-  'The owner lets decisions on an entity read and write these columns of this table, and no others. npm run sync -- grants prints the call. Called again, it narrows as well as widens.';
+  'The owner lets decisions on an entity read and write these columns of this table, and no others. npm run sync -- '
+  'grants prints the call. Called again, it narrows as well as widens.';
 
 create function sync.withdraw_entity(p_entity text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2698,7 +3001,8 @@ begin
   perform sync.grant_released(v_table);
 end
 $$;
-comment on function sync.withdraw_entity(text) is 'The owner takes a release back: decisions on the entity are refused from then on.';
+comment on function sync.withdraw_entity(text) is
+  'The owner takes a release back: decisions on the entity are refused from then on.';
 
 create function sync.released_entity(p_entity_id smallint) returns public.sync_entities
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2730,7 +3034,8 @@ begin
 end
 $$;
 comment on function sync.released_entity(smallint) is
-  'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond them.';
+  'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond '
+  'them.';
 
 revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text),
   sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text), sync.released_entity(smallint) from public;
@@ -2742,8 +3047,8 @@ grant execute on function sync.own_tables() to isthmus_worker;
 -- Purpose: the columns that an entity fills, with the types that they have now.
 -- Locks:   none.
 
--- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length 1, so that a
--- cast to either cuts in silence.
+-- format_type(oid, -1), not (oid, null): the latter calls char(n) character and bit(n) bit, which SQL reads as length
+-- 1, so that a cast to either cuts in silence.
 create function sync.column_types(p_table regclass) returns table (name text, type text, exact text, recast boolean)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with recursive step as (
@@ -2754,13 +3059,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype = 'd'
   )
   select s.attname, format_type(s.type, -1), format_type(s.type, s.modifier),
-         -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not PostgreSQL's own.
+         -- JSON has no bounds of arrays. Of an extension's type as to_jsonb decides it: only of types that are not
+         -- PostgreSQL's own.
          t.typcategory = 'A' or t.typtype = 'c'
            or s.type >= 16384 and exists (select from pg_catalog.pg_cast k where k.castsource = s.type and k.casttarget = 'json'::regtype and k.castfunc <> 0)
     from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
 comment on function sync.column_types(regclass) is
-  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite types, types of an extension that says so), so that it is kept as text there.';
+  'Columns of a table with their types, behind domains: type without its modifier, which holds every value as the '
+  'source has it, and exact, which the column holds. recast: JSON would make another value of it (arrays, composite '
+  'types, types of an extension that says so), so that it is kept as text there.';
 
 -- A page asks for the types some ten times, and a look into the catalog takes milliseconds: one is enough.
 create function sync.with_types(p_entity public.sync_entities) returns public.sync_entities
@@ -2775,7 +3083,8 @@ begin
 end
 $$;
 comment on function sync.with_types(public.sync_entities) is
-  'The entity, with what the catalog says of the types of its columns now (columns[].now), for the statements of one commit.';
+  'The entity, with what the catalog says of the types of its columns now (columns[].now), for the statements of one '
+  'commit.';
 
 -- The page's rows are kept under names of ours, whatever the target's columns are called.
 create function sync.field_slots(p_entity public.sync_entities) returns table (name text, slot text, type text, exact text, registered text, recast boolean)
@@ -2786,7 +3095,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by d.n
 $$;
 comment on function sync.field_slots(public.sync_entities) is
-  'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and with its types.';
+  'The columns that an entity fills, each with the column of pg_temp.page_rows that has its new value as text, and '
+  'with its types.';
 
 revoke all on function sync.column_types(regclass), sync.with_types(public.sync_entities), sync.field_slots(public.sync_entities) from public;
 grant execute on function sync.column_types(regclass), sync.with_types(public.sync_entities), sync.field_slots(public.sync_entities) to isthmus_worker, isthmus_decisions;
@@ -2807,14 +3117,17 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               else p_value end
 $$;
 comment on function sync.kept_sql(text, text, boolean) is
-  'SQL: a value of a column as it is compared, kept and shown to people. Of a JSON column the null of JSON is the text null, and a text that reads null has an apostrophe before it.';
+  'SQL: a value of a column as it is compared, kept and shown to people. Of a JSON column the null of JSON is the '
+  'text null, and a text that reads null has an apostrophe before it.';
 
 create function sync.texts_kept(p_type text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when p_type in ('json', 'real', 'double precision') then 'none' when p_type in ('jsonb', 'numeric') then 'apart' else 'all' end
 $$;
 comment on function sync.texts_kept(text) is
-  'Of two texts that a type has for one value, what is kept as JSON (sync.kept_sql) tells: all: they are two values. apart: they are equal and print differently (1.5 and 1.50). none: nothing (order, blanks and repeated keys of json, the sign of a zero).';
+  'Of two texts that a type has for one value, what is kept as JSON (sync.kept_sql) tells: all: they are two values. '
+  'apart: they are equal and print differently (1.5 and 1.50). none: nothing (order, blanks and repeated keys of '
+  'json, the sign of a zero).';
 
 create function sync.reworded_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2824,7 +3137,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   having count(*) > 0
 $$;
 comment on function sync.reworded_sql(public.sync_entities) is
-  'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. Only those of which that may be so of equal values; null: the entity has none.';
+  'SQL: the fields of which the row t of the target has another text than its column would have of the new value p. '
+  'Only those of which that may be so of equal values; null: the entity has none.';
 
 create function sync.prints_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2833,7 +3147,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast having count(*) > 0
 $$;
 comment on function sync.prints_sql(public.sync_entities) is
-  'SQL: of the row t of the target, the hashes of the texts that what is kept as JSON does not tell apart, by field; null: the entity has none.';
+  'SQL: of the row t of the target, the hashes of the texts that what is kept as JSON does not tell apart, by field; '
+  'null: the entity has none.';
 
 create function sync.filled_sql(p_values text, p_name text, p_type text, p_recast boolean, p_otherwise text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2846,7 +3161,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               else p_otherwise end
 $$;
 comment on function sync.filled_sql(text, text, text, boolean, text) is
-  'SQL: what a column gets of values as they are kept (sync.kept_sql), an object. p_otherwise: where the column is no JSON.';
+  'SQL: what a column gets of values as they are kept (sync.kept_sql), an object. p_otherwise: where the column is '
+  'no JSON.';
 
 create function sync.json_fields(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2858,9 +3174,11 @@ create function sync.target_sql(p_entity public.sync_entities, p_schema text) re
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when p_schema = 'pg_temp' then 'pg_temp.page_shadow' else format('public.%I', p_entity.target_table) end
 $$;
-comment on function sync.target_sql(public.sync_entities, text) is 'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
+comment on function sync.target_sql(public.sync_entities, text) is
+  'SQL: the target table of an entity, or in a plan (p_schema: pg_temp) its shadow.';
 
--- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins a whole table.
+-- Whatever the planner thinks of tables that nobody has analysed, a page looks each of its records up: it never joins
+-- a whole table.
 create function sync.row_probe(p_entity public.sync_entities, p_schema text, p_id text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- The worker may read the columns that were granted to it, and no others.
@@ -2870,31 +3188,37 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    group by x.target
 $$;
 comment on function sync.row_probe(public.sync_entities, text, text) is
-  'SQL, for a join: one index probe for the target row t with the id p_id, with its xmin and the columns that the caller may read. p_schema: as for sync.target_sql.';
+  'SQL, for a join: one index probe for the target row t with the id p_id, with its xmin and the columns that the '
+  'caller may read. p_schema: as for sync.target_sql.';
 
 create function sync.state_probe(p_entity public.sync_entities, p_schema text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return format('lateral (select r.* from %I.sync_row_states r where r.entity_id = %s and r.legacy_id = p._key offset 0) s', p_schema, p_entity.id);
-comment on function sync.state_probe(public.sync_entities, text) is 'SQL, for a join: one index probe for the row state s of the record p. p_schema: as for sync.target_sql.';
+comment on function sync.state_probe(public.sync_entities, text) is
+  'SQL, for a join: one index probe for the row state s of the record p. p_schema: as for sync.target_sql.';
 
 create function sync.hidden_fields(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return array(select c ->> 'name' from jsonb_array_elements(p_columns) c where (c ->> 'sensitive')::boolean);
-comment on function sync.hidden_fields(jsonb) is 'The fields of an entity, by sync_entities.columns, that are sensitive.';
+comment on function sync.hidden_fields(jsonb) is
+  'The fields of an entity, by sync_entities.columns, that are sensitive.';
 
 create function sync.hidden_columns(p_columns jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return array(select distinct h.name from jsonb_array_elements(p_columns) c cross join lateral jsonb_array_elements_text(c -> 'hides') h (name) order by h.name);
-comment on function sync.hidden_columns(jsonb) is 'What is read of the source, by sync_entities.columns, that nobody is shown: evidence is kept under these names.';
+comment on function sync.hidden_columns(jsonb) is
+  'What is read of the source, by sync_entities.columns, that nobody is shown: evidence is kept under these names.';
 
 create function sync.owned_columns(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select string_agg(format('%s as %I', sync.kept_sql(format('t.%I', c.name), c.type, c.recast), c.name), ', ') from sync.field_slots(p_entity) c
 $$;
-comment on function sync.owned_columns(public.sync_entities) is 'The columns of the target row t that the sync owns, as they are compared and kept.';
+comment on function sync.owned_columns(public.sync_entities) is
+  'The columns of the target row t that the sync owns, as they are compared and kept.';
 
--- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'. The
--- text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike cancel out.
+-- A hash that still fits stands for the present value; one that does not for a value of which nothing is known, '{}'.
+-- The text of a jsonb is hashed: jsonb's own hash repeats itself every sixteen fields, so that two that change alike
+-- cancel out.
 create function sync.seen_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when s.seen_hash is null then s.seen when s.seen_hash = hashtextextended(v.new::text, 0) then v.new else '{}' end$q$;
@@ -2910,7 +3234,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_object_agg(c.name, c.type), '{}') from sync.field_slots(p_entity) c where sync.texts_kept(c.type) = 'none' and not c.recast
 $$;
 comment on function sync.reworded_fields(public.sync_entities) is
-  'The fields, with their types, whose values may print otherwise than the source''s when they are written from what is kept as JSON.';
+  'The fields, with their types, whose values may print otherwise than the source''s when they are written from what '
+  'is kept as JSON.';
 
 create function sync.loses_text(p_reworded jsonb, p_put jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2920,13 +3245,15 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
                              else p_put -> f.key not in ('null', '"null"', 'true', 'false') end)
 $$;
 comment on function sync.loses_text(jsonb, jsonb) is
-  'Whether a value that is written from what is kept as JSON may print otherwise than the source''s. p_reworded: sync.reworded_fields; p_put: the values.';
+  'Whether a value that is written from what is kept as JSON may print otherwise than the source''s. p_reworded: '
+  'sync.reworded_fields; p_put: the values.';
 
 create function sync.decided_fields(p_decided jsonb, p_decision text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select pg_catalog.array_agg(key order by key) from jsonb_each_text(p_decided) where value = p_decision
 $$;
-comment on function sync.decided_fields(jsonb, text) is 'The fields of a record about which one thing was decided; null: none.';
+comment on function sync.decided_fields(jsonb, text) is
+  'The fields of a record about which one thing was decided; null: none.';
 
 create function sync.finds_legacy_ids(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2934,7 +3261,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where i.indrelid = to_regclass(format('public.%I', p_entity.target_table)) and i.indisvalid and i.indpred is null
                     and a.attname = p_entity.legacy_key)
 $$;
-comment on function sync.finds_legacy_ids(public.sync_entities) is 'Whether an index of the target table leads with the legacy id.';
+comment on function sync.finds_legacy_ids(public.sync_entities) is
+  'Whether an index of the target table leads with the legacy id.';
 
 revoke all on function sync.reworded_fields(public.sync_entities), sync.loses_text(jsonb, jsonb),
   sync.kept_sql(text, text, boolean),
@@ -2952,7 +3280,8 @@ grant execute on function sync.finds_legacy_ids(public.sync_entities) to isthmus
 
 -- supabase/schemas/functions/exact-values.sql
 
--- Purpose: the SQL that tells whether a column holds the value of a text exactly: neither cut, rounded, padded nor read otherwise.
+-- Purpose: the SQL that tells whether a column holds the value of a text exactly: neither cut, rounded, padded nor
+--          read otherwise.
 -- Locks:   none.
 
 create function sync.exact_type(p_type oid, p_modifier integer, out type text, out exact text)
@@ -2965,7 +3294,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format_type(s.type, -1), format_type(s.type, s.modifier)
     from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
-comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
+comment on function sync.exact_type(oid, integer) is
+  'What stands behind a domain: the type without a modifier, and with the one that counts.';
 
 create function sync.record_texts(p_record text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2975,7 +3305,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|\\.|[^,"\\])*)', 'g') with ordinality m (parts, n)
     cross join lateral (select m.parts[1] as field) f
 $$;
-comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
+comment on function sync.record_texts(text) is
+  'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
 create function sync.range_bounds(p_range text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2983,7 +3314,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from regexp_matches(p_range, '[[(]((?:"(?:[^"\\]|""|\\.)*"|\\.|[^])"\\])*)[])]', 'g') r (parts)
     cross join lateral pg_catalog.unnest(sync.record_texts('(' || r.parts[1] || ')')) b (value)
 $$;
-comment on function sync.range_bounds(text) is 'The bounds of a range, or of all ranges of a multirange, each as text, null where there is none.';
+comment on function sync.range_bounds(text) is
+  'The bounds of a range, or of all ranges of a multirange, each as text, null where there is none.';
 
 create function sync.has_unique_keys(p_value json) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -2997,7 +3329,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   )
   select bool_and((select count(*) = count(distinct k) from json_object_keys(case json_typeof(value) when 'object' then value else '{}' end) k)) from parts
 $$;
-comment on function sync.has_unique_keys(json) is 'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique keys.';
+comment on function sync.has_unique_keys(json) is
+  'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique '
+  'keys.';
 
 create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3015,8 +3349,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'money', $c$p.%1$I ~ '^\s*[-+]?\$?(\d+|\d{1,3}(,\d{3})+)(\.\d{0,2}0*)?\s*$'$c$),
       -- Numbers read as very large ones, or by their first digits; positions that are cut; words that stand twice.
       (p_type in ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_snapshot', 'txid_snapshot', 'tsvector'), '(p.%1$I)::%2$s::text = p.%1$I'),
-      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it. Between the
-      -- numbers of a list blanks say nothing.
+      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it.
+      -- Between the numbers of a list blanks say nothing.
       (t.oid >= 16384 and t.typtype = 'b' and not v.spatial, $c$case when p.%1$I !~ '^[-+.,:;/(){}\[\]0-9eE ]*$' then (p.%1$I)::%2$s::text = p.%1$I
         else regexp_replace((p.%1$I)::%2$s::text, ' *([,:;(){}\[\]]) *', '\1', 'g') = regexp_replace(p.%1$I, ' *([,:;(){}\[\]]) *', '\1', 'g') end$c$),
       -- Texts of bytes are written in two ways, bits in three: what is meant only digits tell.
@@ -3039,24 +3373,29 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Of a key that stands twice one value is dropped.
       (p_type = 'jsonb' and current_setting('server_version_num')::integer >= 160000, 'p.%1$I is json with unique keys'),
       (p_type = 'jsonb' and current_setting('server_version_num')::integer < 160000, 'sync.has_unique_keys((p.%1$I)::json)'),
-      -- Days and times year first, as ISO 8601 has them: others are read in one order of several, and words (now, tomorrow) as another day at each reading.
-      -- A zone stands where the type has one, and nowhere else. No minute has a sixty-first second.
+      -- Days and times year first, as ISO 8601 has them: others are read in one order of several, and words (now,
+      -- tomorrow) as another day at each reading. A zone stands where the type has one, and nowhere else. No minute
+      -- has a sixty-first second.
       (p_type = 'date', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]0?0:00(:00(\.0+)?)?)?' || v.era || ')\s*$')),
       (p_type = 'time without time zone', 'p.%1$I ~ ' || quote_literal('^\s*' || v.hour || '\s*$')),
       (p_type = 'time with time zone', 'p.%1$I ~* ' || quote_literal('^\s*' || v.hour || v.zone || '\s*$')),
       (p_type = 'timestamp without time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')?' || v.era || ')\s*$')),
       (p_type = 'timestamp with time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')' || v.zone || v.era || ')\s*$')),
-      -- A part of a year or a month is rounded; whoever means hours can say so. Two numbers are hours and minutes, or minutes and seconds.
+      -- A part of a year or a month is rounded; whoever means hours can say so. Two numbers are hours and minutes, or
+      -- minutes and seconds.
       (p_type = 'interval', $c$p.%1$I !~* '\.\d*[1-9]\d*\s*(?!s|ago)[a-z]|(^|[^:0-9])\d+:\d+(\.\d*)?([^:.0-9]|$)'$c$),
       -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
-      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of ours may have; only a number has more than one.
+      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of
+      -- ours may have; only a number has more than one.
       (p_exact <> p_type and p_type <> 'numeric', '(p.%1$I)::%2$s::text = (p.%1$I)::%2$s::%3$s::text'),
       (p_exact <> p_type and p_type = 'numeric', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
+comment on function sync.fits_scalar_sql(text, text, text, text) is
+  'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those '
+  'with which a char(n) pads: no, yes, perhaps.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3072,7 +3411,9 @@ begin
          else format(' and (select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest(sync.range_bounds(p.%I)) as value) p)', v_bound, p_name) end || ')';
 end
 $$;
-comment on function sync.fits_range_sql(text, text) is 'What sync.fits_sql returns of ranges and multiranges: whether each bound is held, and something lies between them.';
+comment on function sync.fits_range_sql(text, text) is
+  'What sync.fits_sql returns of ranges and multiranges: whether each bound is held, and something lies between '
+  'them.';
 
 create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3108,13 +3449,19 @@ begin
 end
 $$;
 comment on function sync.fits_sql(text, text, text, jsonb, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any other may have them, too, but for those with a ! before them, because the value is computed from such parts; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, '
+  'too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] '
+  'elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any '
+  'other may have them, too, but for those with a ! before them, because the value is computed from such parts; '
+  'null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is '
+  'no part is read without its own. Time zone UTC.';
 
 create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp
 return (select h.padded from public.sync_entity_shapes h where h.entity_id = p_entity.id);
 comment on function sync.padded_parts(public.sync_entities) is
-  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody knows.';
+  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody '
+  'knows.';
 
 revoke all on function sync.exact_type(oid, integer), sync.record_texts(text), sync.range_bounds(text), sync.has_unique_keys(json),
   sync.fits_scalar_sql(text, text, text, text), sync.fits_range_sql(text, text), sync.fits_sql(text, text, text, jsonb, text), sync.padded_parts(public.sync_entities) from public;
@@ -3157,7 +3504,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
 $$;
 comment on function sync.register_entities(smallint, jsonb) is
-  'Writes the entity definitions that have changed, and resolves their column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
+  'Writes the entity definitions that have changed, and resolves their column types from the catalog. A column that '
+  'is missing has none: the check of the contract keeps its entity from running.';
 
 create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3180,15 +3528,17 @@ begin
 end
 $$;
 comment on function sync.open_entity(smallint, boolean) is
-  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. '
+  'p_dry_run: only tells whether it would.';
 
 revoke all on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
 grant execute on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;
 
 -- supabase/schemas/functions/entity-shapes.sql
 
--- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what changes rows without
---          writing them (columns dropped and added again, renamed or retyped, renamed members of enums, attached partitions, a reload) changes these.
+-- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what
+--          changes rows without writing them (columns dropped and added again, renamed or retyped, renamed members of
+--          enums, attached partitions, a reload) changes these.
 
 -- Numbers of the catalog are never given twice within a table, a type or a database, names are.
 create function sync.target_shapes(p_source_id smallint, p_entities text[]) returns table (entity_id smallint, shape jsonb)
@@ -3229,8 +3579,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
       from members m join pg_class c on c.oid = m.relid group by m.id
   ), called (id, function) as (
-    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What defaults, checks, indexes
-    -- and domains call changes no row that is there.
+    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What
+    -- defaults, checks, indexes and domains call changes no row that is there.
     select m.id, d.refobjid
       from members m
       join pg_attribute a on a.attrelid = m.relid and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
@@ -3245,7 +3595,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows, 'functions', coalesce(b.functions, '')))
     from entities e join files f on f.id = e.id left join columns c on c.id = e.id left join bodies b on b.id = e.id
 $$;
-comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their generated columns call.';
+comment on function sync.target_shapes(smallint, text[]) is
+  'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which '
+  'files, those of partitions and children too; and the bodies of the functions that their generated columns call.';
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3264,14 +3616,16 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
         cross join lateral jsonb_each_text(p_now -> 'columns' -> b.key) n
        where n.key like 'attribute %' and not b.value ? n.key) c
 $$;
-comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
+comment on function sync.reshaped_columns(jsonb, jsonb) is
+  'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
 create function sync.has_moved(p_before jsonb, p_now jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.reshaped_columns(p_before, p_now) <> '{}'
       or exists (select from jsonb_each(p_before -> 'files') b where p_now -> 'files' -> b.key <> b.value)
 $$;
-comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others in the second shape than in the first, without anybody having written them.';
+comment on function sync.has_moved(jsonb, jsonb) is
+  'Whether rows may be others in the second shape than in the first, without anybody having written them.';
 
 create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
@@ -3283,7 +3637,8 @@ declare
      where e.source_id = p_source_id and e.entity_type = any (p_entities) and p_source ? e.entity_type::text
        and exists (select from jsonb_each(h.padded) b where p_source -> e.entity_type::text -> 'padded' -> b.key is distinct from b.value));
 begin
-  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
+  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too;
+  -- their hashes do not say it: all are read again.
   update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
   update public.sync_checkpoints k set definition_hash = 'reread:' || k.definition_hash
     from public.sync_entities e
@@ -3298,7 +3653,8 @@ begin
    order by n.entity_id
   on conflict (entity_id) do update
      set target = excluded.target, padded = excluded.padded,
-         -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
+         -- The clock after the catalog was read: what a page has written that began later, it has written into these
+         -- columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
                                      from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
    where h.target <> excluded.target or h.padded <> excluded.padded;
@@ -3310,7 +3666,9 @@ begin
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are '
+  'padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s '
+  'is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3322,7 +3680,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = p.entity
    where h.entity_id = e.id
 $$;
-comment on function sync.plan_shapes(smallint, uuid, jsonb) is 'Keeps the shapes in which an execution will have compared its entities: [{entity, target, source}].';
+comment on function sync.plan_shapes(smallint, uuid, jsonb) is
+  'Keeps the shapes in which an execution will have compared its entities: [{entity, target, source}].';
 
 create function sync.keep_compared(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3330,7 +3689,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      set target_compared = planned -> 'target', source_compared = planned -> 'source', planned = null
    where planned ->> 'execution' = p_execution::text
 $$;
-comment on function sync.keep_compared(uuid) is 'An execution has succeeded: the shapes that it was planned with have been compared.';
+comment on function sync.keep_compared(uuid) is
+  'An execution has succeeded: the shapes that it was planned with have been compared.';
 
 create function sync.writer_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3338,7 +3698,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when p_schema = 'pg_temp' then format('(select isthmus_row.xmin from public.%I isthmus_row where isthmus_row.id = t.id)', p_entity.target_table)
               else 't.xmin' end
 $$;
-comment on function sync.writer_sql(public.sync_entities, text) is 'SQL: which transaction has written the target row t.';
+comment on function sync.writer_sql(public.sync_entities, text) is
+  'SQL: which transaction has written the target row t.';
 
 create function sync.untouched_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3347,7 +3708,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_sources x where x.id = p_entity.source_id
 $$;
 comment on function sync.untouched_sql(public.sync_entities, text) is
-  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then it is compared. True says nothing of columns that DDL has changed.';
+  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then '
+  'it is compared. True says nothing of columns that DDL has changed.';
 
 create function sync.as_left_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3355,7 +3717,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               else sync.untouched_sql(p_entity, 'public') end
 $$;
 comment on function sync.as_left_sql(public.sync_entities) is
-  'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been there. False says nothing: then it is compared.';
+  'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been '
+  'there. False says nothing: then it is compared.';
 
 create function sync.texts_moved(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3364,12 +3727,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash <> p_entity.definition_hash)
 $$;
 comment on function sync.texts_moved(public.sync_entities) is
-  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the record: by DDL, or by another definition.';
+  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the '
+  'record: by DDL, or by another definition.';
 
 create function sync.texts_sql(p_entity public.sync_entities, p_schema text, p_all boolean) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('case when t.id is not null%s then %s end',
-           -- A row that nobody has written since has the texts of the source that it was written from, but for what is told of it.
+           -- A row that nobody has written since has the texts of the source that it was written from, but for what
+           -- is told of it.
            case when p_all or sync.texts_moved(p_entity) then ''
                 else format(' and (p._digest is distinct from s.source_digest or %s is not true%s)', sync.untouched_sql(p_entity, p_schema), (
                   select format($q$ or (select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule like 'written\_otherwise: %%' limit 1) is not null$q$, p_entity.id)
@@ -3378,7 +3743,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from (select sync.reworded_sql(p_entity) as texts) r where r.texts is not null
 $$;
 comment on function sync.texts_sql(public.sync_entities, text, boolean) is
-  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
+  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, '
+  'because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
 
 create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3398,14 +3764,17 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   having count(*) > 0
 $$;
 comment on function sync.reshaped_sql(public.sync_entities, text) is
-  'SQL, joined to target row t, row state s and l (now, left): d.fields, which differ from what was left by DDL as it seems, and whether d.untouched, so that it must have been. What people have written since it was noticed counts as theirs. Null: no column was changed by DDL.';
+  'SQL, joined to target row t, row state s and l (now, left): d.fields, which differ from what was left by DDL as '
+  'it seems, and whether d.untouched, so that it must have been. What people have written since it was noticed '
+  'counts as theirs. Null: no column was changed by DDL.';
 
 create function sync.left_or_reshaped_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when d.fields = '{}' then l."left" when not d.untouched then l."left" - d.fields
                when s.left_hash is null then l."left" || sync.pick(l.now, d.fields) else l.now end$q$;
 comment on function sync.left_or_reshaped_sql() is
-  'SQL over s, l and d of sync.reshaped_sql: what the sync left. What DDL made of a row that nobody has written is nobody''s edit; of another row it is not known.';
+  'SQL over s, l and d of sync.reshaped_sql: what the sync left. What DDL made of a row that nobody has written is '
+  'nobody''s edit; of another row it is not known.';
 
 revoke all on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),
@@ -3418,14 +3787,16 @@ grant execute on function sync.target_shapes(smallint, text[]), sync.reshaped_co
 
 -- supabase/schemas/functions/identities.sql
 
--- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to
+--          a person.
 
 create function sync.known_identity(p_source_id smallint, p_side text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select identity from public.sync_identities
    where source_id = p_source_id and side = p_side and accepted_at is not null order by accepted_at desc limit 1
 $$;
-comment on function sync.known_identity(smallint, text) is 'The identity of one side that was accepted last. Null: none has been met yet.';
+comment on function sync.known_identity(smallint, text) is
+  'The identity of one side that was accepted last. Null: none has been met yet.';
 
 create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3442,7 +3813,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     else coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
       p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null)) end
 $$;
-comment on function sync.is_new_identity(smallint, text, text) is 'Whether a person has to be asked about an identity.';
+comment on function sync.is_new_identity(smallint, text, text) is
+  'Whether a person has to be asked about an identity.';
 
 create function sync.stamp_identity() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3462,22 +3834,26 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_identity() is 'Accepts the first identity of a side, and says who accepted another one.';
+comment on function sync.stamp_identity() is
+  'Accepts the first identity of a side, and says who accepted another one.';
 create trigger stamp_identity before insert or update on public.sync_identities for each row execute function sync.stamp_identity();
 
 create function sync.target_identity() returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The control file has a new timeline only after the first checkpoint, minutes later; the name of the segment that is written has it at once.
+  -- The control file has a new timeline only after the first checkpoint, minutes later; the name of the segment that
+  -- is written has it at once.
   select c.system_identifier::text || '/' || case when pg_is_in_recovery() then p.timeline_id
            else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer end::text || '/' || d.oid::text
     from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
 $$;
-comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
+comment on function sync.target_identity() is
+  'Server, timeline and database that this is: another one after a restore from a backup.';
 
 create function sync.without_timeline(p_identity text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select regexp_replace(p_identity, '/.*/', '/') $$;
-comment on function sync.without_timeline(text) is 'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
+comment on function sync.without_timeline(text) is
+  'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
 
 create function sync.signs_of_restore(p_source_id smallint, p_remembered bigint) returns setof text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3486,7 +3862,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_sources s, (select sync.target_identity() as identity) n
    where s.id = p_source_id and s.target_identity <> n.identity and sync.without_timeline(s.target_identity) = sync.without_timeline(n.identity)
   union all
-  -- A restored dump writes the rows again. Who wrote a first identity stands in the row, and nobody updates such a row.
+  -- A restored dump writes the rows again. Who wrote a first identity stands in the row, and nobody updates such a
+  -- row.
   select format('rows were written again by transaction %s', i.xmin)
     from public.sync_identities i
    where i.source_id = p_source_id and i.side = 'target' and i.refused = 0
@@ -3501,7 +3878,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select identity from public.sync_identities where source_id = p_source_id and side = 'target_state' and accepted_at is null
 $$;
 comment on function sync.signs_of_restore(smallint, bigint) is
-  'What tells that this database was put back to an older state. p_remembered: the last execution that the cache remembers; null: it remembers none.';
+  'What tells that this database was put back to an older state. p_remembered: the last execution that the cache '
+  'remembers; null: it remembers none.';
 
 create function sync.met_identities(p_source_id smallint, p_met jsonb) returns table (side text, identity text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3511,11 +3889,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   union
   select 'target_state', s from sync.signs_of_restore(p_source_id, (p_met ->> 'remembered')::bigint) s
 $$;
-comment on function sync.met_identities(smallint, jsonb) is 'Who meets here: what the functions say (as for sync.new_identities), this database, and what tells of its state.';
+comment on function sync.met_identities(smallint, jsonb) is
+  'Who meets here: what the functions say (as for sync.new_identities), this database, and what tells of its state.';
 
 create function sync.note_page_ahead(p_chain uuid, p_page integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The queue may serve several sources: whichever sent the page, all of them lie in the database that has forgotten it.
+  -- The queue may serve several sources: whichever sent the page, all of them lie in the database that has forgotten
+  -- it.
   insert into public.sync_identities (source_id, side, identity)
   select s.id, 'target_state', format('page %s of chain %s was sent, and is not known here', p_page, p_chain)
     from public.sync_sources s
@@ -3525,7 +3905,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and not exists (select from public.sync_identities i where i.source_id = s.id and i.side = 'target_state' and i.accepted_at is null)
 $$;
 comment on function sync.note_page_ahead(uuid, integer) is
-  'A page is sent after the commit that leads to it. One that this database does not know tells that the database was put back: it is asked about, by one question at a time.';
+  'A page is sent after the commit that leads to it. One that this database does not know tells that the database '
+  'was put back: it is asked about, by one question at a time.';
 
 create function sync.new_identities(p_source_id smallint, p_met jsonb) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3535,7 +3916,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where sync.is_new_identity(p_source_id, m.side, m.identity)
 $$;
 comment on function sync.new_identities(smallint, jsonb) is
-  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation, remembered: the last execution that the cache knows}; this database is always asked.';
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, '
+  'source_address, target_address, installation, remembered: the last execution that the cache knows}; this database '
+  'is always asked.';
 
 create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3564,7 +3947,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_identities(smallint, jsonb, text) is
-  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of those that are known. p_database_name: the source''s.';
+  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of '
+  'those that are known. p_database_name: the source''s.';
 
 create function sync.keep_identities(p_source_id smallint, p_met jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3581,7 +3965,8 @@ begin
 end
 $$;
 comment on function sync.keep_identities(smallint, jsonb) is
-  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is new.';
+  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is '
+  'new.';
 
 create function sync.check_parties(p_execution public.sync_executions, p_parties jsonb) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3603,7 +3988,9 @@ begin
 end
 $$;
 comment on function sync.check_parties(public.sync_executions, jsonb) is
-  'Before a page is taken: raises IS061 in a database that is a copy, was put back, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
+  'Before a page is taken: raises IS061 in a database that is a copy, was put back, stands in the place of another '
+  'one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, '
+  'source_address}.';
 
 revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(),
   sync.target_identity(), sync.without_timeline(text), sync.signs_of_restore(smallint, bigint), sync.met_identities(smallint, jsonb),
@@ -3682,7 +4069,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_acknowledgement() is 'Says who acknowledged an effect where they did not say so themselves.';
+comment on function sync.stamp_acknowledgement() is
+  'Says who acknowledged an effect where they did not say so themselves.';
 create trigger stamp_acknowledgement before insert or update on public.sync_side_effects
   for each row execute function sync.stamp_acknowledgement();
 
@@ -3743,7 +4131,8 @@ begin
 end
 $$;
 comment on function sync.alert_contract(smallint, jsonb, jsonb, jsonb) is
-  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert has told.';
+  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert '
+  'has told.';
 
 create function sync.acknowledge_side_effects(p_tables jsonb, p_by text) returns setof public.sync_side_effects
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3751,7 +4140,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where acknowledged_at is null and (p_tables is null or table_name in (select jsonb_array_elements_text(p_tables)))
   returning *
 $$;
-comment on function sync.acknowledge_side_effects(jsonb, text) is 'Acknowledges what writes to these tables set off (null: all tables).';
+comment on function sync.acknowledge_side_effects(jsonb, text) is
+  'Acknowledges what writes to these tables set off (null: all tables).';
 
 revoke all on function sync.stamp_acknowledgement(), sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
   sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) from public;
@@ -3789,7 +4179,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_object_agg(slot, version - 1), '{}') from taken
 $$;
 comment on function sync.take_slots(smallint, smallint[]) is
-  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: version}.';
+  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: '
+  'version}.';
 
 create function sync.raise_records_moved() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3811,7 +4202,8 @@ begin
 end
 $$;
 comment on function sync.hold_records(smallint, jsonb) is
-  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when one has moved on since.';
+  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when '
+  'one has moved on since.';
 
 create function sync.compare_records(p_entity_id smallint, p_versions jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3840,7 +4232,9 @@ begin
 end
 $$;
 comment on function sync.lock_records(smallint, bigint[], integer) is
-  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so long without a statement the server ends the transaction, so that it never stands in the way of others for longer.';
+  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so '
+  'long without a statement the server ends the transaction, so that it never stands in the way of others for '
+  'longer.';
 
 revoke all on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
   sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),
@@ -3851,7 +4245,8 @@ grant execute on function sync.slots_of(bigint[]), sync.slot_versions(smallint, 
 
 -- supabase/schemas/functions/page-counts.sql
 
--- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains, however many pages it has.
+-- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains,
+--          however many pages it has.
 -- Locks:   the chain's row, which the page holds.
 
 create function sync.count_page() returns trigger
@@ -3888,7 +4283,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            group by j.key) s
 $$;
 comment on function sync.counted(uuid, smallint) is
-  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
+  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, '
+  'pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
 
 revoke all on function sync.count_page(), sync.counted(uuid, smallint) from public;
 grant execute on function sync.counted(uuid, smallint) to isthmus_worker;
@@ -3906,13 +4302,15 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            from (select j.key, sum(j.value::numeric) as n
                    from (select * from jsonb_each_text(t.counts) union all select * from jsonb_each_text(excluded.counts)) j group by j.key) s)
 $$;
-comment on function sync.add_to_totals(uuid, smallint, jsonb) is 'Adds counts to the totals of an entity and a job; null for none.';
+comment on function sync.add_to_totals(uuid, smallint, jsonb) is
+  'Adds counts to the totals of an entity and a job; null for none.';
 
 create function sync.total_keys() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array['pages', 'inserted', 'updated', 'unchanged', 'deleted', 'waiting', 'in_conflict', 'waived', 'overwritten', 'wall_ms', 'cache_lookups', 'cache_hits']
 $$;
-comment on function sync.total_keys() is 'Which counts of pages are added up. What is counted by rule or column is not: metrics have few labels.';
+comment on function sync.total_keys() is
+  'Which counts of pages are added up. What is counted by rule or column is not: metrics have few labels.';
 
 create function sync.total_execution(p_execution uuid) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -3933,7 +4331,8 @@ begin
     round(extract(epoch from coalesce(v_execution.completed_at, clock_timestamp()) - v_execution.started_at), 3)));
 end
 $$;
-comment on function sync.total_execution(uuid) is 'Adds to the totals what an execution has counted that has ended and has no metrics yet.';
+comment on function sync.total_execution(uuid) is
+  'Adds to the totals what an execution has counted that has ended and has no metrics yet.';
 
 revoke all on function sync.add_to_totals(uuid, smallint, jsonb), sync.total_keys(), sync.total_execution(uuid) from public;
 grant execute on function sync.add_to_totals(uuid, smallint, jsonb), sync.total_keys(), sync.total_execution(uuid) to isthmus_worker;
@@ -3968,7 +4367,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      where k.job_id is null or j.id is not null
      group by 1, 2, 3
   ), latest as materialized (
-    -- Of each job, and of what no job began: one probe of an index, whose order has to be asked for in full where job_id is null.
+    -- Of each job, and of what no job began: one probe of an index, whose order has to be asked for in full where
+    -- job_id is null.
     select j.name as job, x.* from job j cross join lateral (
       select o.* from public.sync_executions o where o.job_id = j.id and not o.dry_run order by o.started_at desc limit 1) x
     union all
@@ -4080,7 +4480,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'isthmus_table_rows_estimate', jsonb_build_object('table', o.relname), greatest(o.reltuples, 0) from own o
 $$;
 comment on function sync.metrics() is
-  'Every sample of a scrape: what each metric means stands in docs/metrics.md. Names, counts and times only, never a value of a row; what is counted by scanning elsewhere is read where it was counted. No more jobs than a hundred.';
+  'Every sample of a scrape: what each metric means stands in docs/metrics.md. Names, counts and times only, never a '
+  'value of a row; what is counted by scanning elsewhere is read where it was counted. No more jobs than a hundred.';
 
 revoke all on function sync.metrics() from public;
 grant execute on function sync.metrics() to isthmus_worker;
@@ -4106,7 +4507,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_brake() is 'Stamps a confirmation; one that was given for fewer records does not count for more.';
+comment on function sync.stamp_brake() is
+  'Stamps a confirmation; one that was given for fewer records does not count for more.';
 create trigger stamp_brake before update on public.sync_brakes for each row execute function sync.stamp_brake();
 
 create function sync.brake_holds(p_entity_id smallint, p_kind text, p_field text) returns boolean
@@ -4114,7 +4516,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select confirmed_at is null from public.sync_brakes
    where entity_id = p_entity_id and kind = p_kind and field is not distinct from p_field and closed_at is null
 $$;
-comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
+comment on function sync.brake_holds(smallint, text, text) is
+  'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
 
 create function sync.braked_word(p_kind text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -4169,7 +4572,8 @@ begin
        and e.value is distinct from q.seen -> e.key group by 1) x);
 end
 $$;
-comment on function sync.page_nulled(public.sync_entities) is 'How many records of the page lose their value in a column: {column: n}; null: none.';
+comment on function sync.page_nulled(public.sync_entities) is
+  'How many records of the page lose their value in a column: {column: n}; null: none.';
 
 create function sync.page_rewritten(p_entity public.sync_entities) returns integer
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4177,22 +4581,26 @@ declare
   v_json  text[] := sync.json_fields(p_entity);
   c_empty constant jsonb[] := array['null', '"null"']; -- NULL and, in JSON columns, the null of JSON
 begin
-  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk. What is emptied is counted by itself.
-  -- What a request has written over edits alone, the source has not changed: it was asked for.
+  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk.
+  -- What is emptied is counted by itself. What a request has written over edits alone, the source has not changed: it
+  -- was asked for.
   return (select count(*) from pg_temp.page_plan q
            where q.action in ('update', 'review') and q.seen is not null
              and exists (select from jsonb_each(q.written) e
                           cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
                           where e.value <> all (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
-                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no other one.
+                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no
+                            -- other one.
                             and e.value is distinct from q.seen -> e.key and e.value is distinct from q.now -> e.key));
 end
 $$;
-comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
+comment on function sync.page_rewritten(public.sync_entities) is
+  'In how many records of the page a value is overwritten by another one.';
 
 create function sync.landed_needed(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over
+  -- executions.
   select case
            when h.holds then null
            when not h.holds or p_records <= b.records then 0
@@ -4216,7 +4624,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp set e
            order by s.legacy_id limit p_most) l
 $$;
 comment on function sync.count_landed(smallint, bigint, bigint) is
-  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s key.';
+  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s '
+  'key.';
 
 create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4267,7 +4676,8 @@ begin
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
-  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake lets pass.';
+  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake '
+  'lets pass.';
 
 create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4306,19 +4716,21 @@ begin
 end
 $$;
 comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
-  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
+  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake '
+  'lets pass.';
 
 create function sync.counts_overwritten(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
-  -- held already stays held. A checkpoint that somebody has removed decides nothing.
+  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the
+  -- deployment. What is held already stays held. A checkpoint that somebody has removed decides nothing.
   select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or coalesce(
     (select k.definition_hash in (p_entity.definition_hash, 'reread:' || p_entity.definition_hash) from public.sync_checkpoints k
       where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type),
     exists (select from public.sync_chains c
              where c.entity_id = p_entity.id and c.capture = 'full' and c.state = 'done' and c.definition_hash = p_entity.definition_hash))
 $$;
-comment on function sync.counts_overwritten(public.sync_entities) is 'Whether the brake looks at how many records of an entity are overwritten.';
+comment on function sync.counts_overwritten(public.sync_entities) is
+  'Whether the brake looks at how many records of an entity are overwritten.';
 
 create function sync.check_overwritten(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4351,10 +4763,10 @@ grant execute on function sync.landed_needed(public.sync_executions, smallint, t
 -- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
 -- Locks:   none beyond those of the statements.
 --
--- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers are
--- through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value that the target
--- changed stays as the target has it, for many triggers normalise what they get; sync_warnings names the record for as long as
--- the two differ.
+-- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers
+-- are through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value
+-- that the target changed stays as the target has it, for many triggers normalise what they get; sync_warnings names
+-- the record for as long as the two differ.
 
 create function sync.named_triggers(p_table regclass, p_before text, p_after text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4366,7 +4778,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      where not t.tgisinternal and t.tgenabled in ('O', 'A')
        -- 4, 16: of an insert, of an update.
        and t.tgtype & 20 <> 0
-       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are written.
+       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are
+       -- written.
        and case when t.tgtype & 1 = 1 then t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table))
                 else t.tgrelid = p_table and t.tgtype & 66 = 0 end
     union
@@ -4376,7 +4789,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where f.says or not exists (select from found where says)
 $$;
 comment on function sync.named_triggers(regclass, text, text) is
-  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is none.';
+  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function '
+  'says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is '
+  'none.';
 
 create function sync.words(p_words text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4391,7 +4806,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                              concat_ws('|', '\mdelete\M', sync.words(p_fields)))
 $$;
 comment on function sync.cancelling_triggers(regclass, text[]) is
-  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a list of names.';
+  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a '
+  'list of names.';
 
 create function sync.altering_triggers(p_table regclass, p_fields text[]) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4414,7 +4830,8 @@ begin
 end
 $$;
 comment on function sync.refuse_writes(integer, integer) is
-  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has changed a number on write, as pg_temp.page_plan says.';
+  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has '
+  'changed a number on write, as pg_temp.page_plan says.';
 
 create function sync.page_otherwise() returns table (legacy_id bigint, field text)
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4435,7 +4852,8 @@ begin
 end
 $$;
 comment on function sync.page_otherwise() is
-  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though nobody has edited them since.';
+  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though '
+  'nobody has edited them since.';
 
 create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4467,8 +4885,9 @@ grant execute on function sync.named_triggers(regclass, text, text), sync.words(
 
 -- supabase/schemas/functions/causes.sql
 
--- Purpose: what a waiting record waits for in the end: the record at the end of its chain of parents, and what stops that one. And of a
---          record that the target refuses because the row of its parent is gone, which parent that is.
+-- Purpose: what a waiting record waits for in the end: the record at the end of its chain of parents, and what stops
+--          that one. And of a record that the target refuses because the row of its parent is gone, which parent that
+--          is.
 -- Locks:   rows of sync_conflicts that nobody else has locked; the rows of sync_changed_causes.
 
 -- Plans are kept, whatever the tables held when they were made: indexes are probed.
@@ -4516,7 +4935,10 @@ begin
 end
 $$;
 comment on function sync.cause_of(smallint, bigint) is
-  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing (neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or chain (it goes on).';
+  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, '
+  'entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing '
+  '(neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or '
+  'chain (it goes on).';
 
 create function sync.waits_remedy(p_parent text, p_parent_id bigint, p_cause jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4535,7 +4957,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
              when 'chain' then ', which waits itself: see that record in this queue.'
              else ', which has landed or is about to be read. Nothing to do here.' end)
 $$;
-comment on function sync.waits_remedy(text, bigint, jsonb) is 'What to do about a record that waits for its parent, given what sync.cause_of says of the parent.';
+comment on function sync.waits_remedy(text, bigint, jsonb) is
+  'What to do about a record that waits for its parent, given what sync.cause_of says of the parent.';
 
 create function sync.lost_parent_remedy(p_field text, p_parent text, p_parent_id bigint, p_cause jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4549,7 +4972,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
                 p_parent, p_parent_id) end
 $$;
 comment on function sync.lost_parent_remedy(text, text, bigint, jsonb) is
-  'What to do about a record that the target refuses because the row of its parent is gone, given what sync.cause_of says of the parent.';
+  'What to do about a record that the target refuses because the row of its parent is gone, given what sync.cause_of '
+  'says of the parent.';
 
 create function sync.lost_parents(p_entity public.sync_entities) returns table (n integer, field text, parent text, parent_id bigint, cause jsonb, remedy text)
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4586,7 +5010,8 @@ begin
 end
 $$;
 comment on function sync.lost_parents(public.sync_entities) is
-  'Of the records in pg_temp.page_rejects that a foreign key refuses, those whose parent has landed and lacks its row: the field, the parent, what stops that one, and what to do.';
+  'Of the records in pg_temp.page_rejects that a foreign key refuses, those whose parent has landed and lacks its '
+  'row: the field, the parent, what stops that one, and what to do.';
 
 create function sync.name_causes() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4599,7 +5024,8 @@ begin
    where i.state = 'waiting' and i.parent_entity_id = w.parent_entity_id and i."parentId" = w."parentId";
 end
 $$;
-comment on function sync.name_causes() is 'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
+comment on function sync.name_causes() is
+  'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
 
 create function sync.name_causes_of_relatives(p_entity_id smallint) returns setof bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4615,7 +5041,8 @@ begin
 end
 $$;
 comment on function sync.name_causes_of_relatives(smallint) is
-  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been written. Returns those of which something else is told now.';
+  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been '
+  'written. Returns those of which something else is told now.';
 
 create function sync.note_changed_causes(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4694,7 +5121,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      where a.attrelid = p_table and a.attnum = any (p_columns) and a.attname <> 'id'
        and not exists (select from jsonb_array_elements(p_entity.columns) c where c ->> 'name' = a.attname))
 $$;
-comment on function sync.are_owned(public.sync_entities, oid, smallint[]) is 'Whether the sync owns all these columns of its target table (id is always its own).';
+comment on function sync.are_owned(public.sync_entities, oid, smallint[]) is
+  'Whether the sync owns all these columns of its target table (id is always its own).';
 
 -- Without its schema an extension's operator is not found, and another one would compare text instead.
 create function sync.equality(p_class oid) returns text
@@ -4717,7 +5145,8 @@ exception when undefined_function then
   return false;
 end
 $$;
-comment on function sync.is_hashable(oid) is 'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
+comment on function sync.is_hashable(oid) is
+  'Whether equal values of a type have one hash (char(n) with and without blanks, 1.0 and 1.00, citext).';
 
 create function sync.index_key(p_index oid, p_n integer) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4729,7 +5158,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               and not exists (select from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = i.indkey[p_n - 1] and a.attcollation = c.oid)), '')
     from pg_catalog.pg_index i where i.indexrelid = p_index
 $$;
-comment on function sync.index_key(oid, integer) is 'SQL over the columns of a table: what one of its indexes compares as its n-th column, under the collation of the index.';
+comment on function sync.index_key(oid, integer) is
+  'SQL over the columns of a table: what one of its indexes compares as its n-th column, under the collation of the '
+  'index.';
 
 create function sync.unique_keys(p_entity public.sync_entities) returns table (name text, definition text, keys text[], operators text[], types oid[], nulls_equal boolean, predicate text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4746,7 +5177,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = i.indexrelid and d.refobjid = i.indrelid and d.refobjsubid > 0))
    order by c.relname
 $$;
-comment on function sync.unique_keys(public.sync_entities) is 'The unique indexes of an entity''s target table over columns that the sync owns.';
+comment on function sync.unique_keys(public.sync_entities) is
+  'The unique indexes of an entity''s target table over columns that the sync owns.';
 
 create function sync.holds_key_sql(p_keys text[], p_operators text[], p_nulls_equal boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4754,18 +5186,21 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
                     ' and ' order by n)
     from unnest(p_keys, p_operators) with ordinality x (e, o, n)
 $$;
-comment on function sync.holds_key_sql(text[], text[], boolean) is 'SQL: whether a row of the target table holds the key k (_k1, _k2, ...) of a unique index.';
+comment on function sync.holds_key_sql(text[], text[], boolean) is
+  'SQL: whether a row of the target table holds the key k (_k1, _k2, ...) of a unique index.';
 
 create function sync.key_hashes(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Two records never share the id or the legacy key. Values that are equal may be written differently: their type hashes them, if it can.
+  -- Two records never share the id or the legacy key. Values that are equal may be written differently: their type
+  -- hashes them, if it can.
   select 'array[' || string_agg(format('hash_record_extended(row(%L::text, %s), 0)', u.name,
                                        (select string_agg(case when sync.is_hashable(t) then k else '(' || k || ')::text' end, ', ' order by n) from unnest(u.keys, u.types) with ordinality x (k, t, n))), ', ') || ']'
     from sync.unique_keys(p_entity) u
    where u.keys <> array['id'] and u.keys <> array[quote_ident(p_entity.legacy_key)]
 $$;
 comment on function sync.key_hashes(public.sync_entities) is
-  'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records could share.';
+  'SQL over the columns of the target table: one hash for each unique index. Null: there is none that two records '
+  'could share.';
 
 revoke all on function sync.is_hashable(oid), sync.index_key(oid, integer), sync.unique_keys(public.sync_entities), sync.are_owned(public.sync_entities, oid, smallint[]),
   sync.key_hashes(public.sync_entities), sync.equality(oid), sync.holds_key_sql(text[], text[], boolean) from public;
@@ -4774,12 +5209,13 @@ grant execute on function sync.is_hashable(oid), sync.index_key(oid, integer), s
 
 -- supabase/schemas/functions/shadows.sql
 
--- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what would refuse
---          them, without touching the application's tables.
+-- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what
+--          would refuse them, without touching the application's tables.
 --
 -- A shadow's constraints are named as those of its table: what a statement meets there it would meet in earnest. It
--- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it, nor are the
--- application's triggers. Foreign keys are asked by statements: what they refer to is planned, or stands in tables of the target.
+-- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it,
+-- nor are the application's triggers. Foreign keys are asked by statements: what they refer to is planned, or stands
+-- in tables of the target.
 
 create function sync.shadow_columns(p_entity public.sync_entities) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4812,7 +5248,8 @@ begin
                                     case when a.attnotnull then ' not null' end), ', ' order by a.attnum))
       from pg_catalog.pg_attribute a
      where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped and sync.are_owned(p_entity, v_table, array[a.attnum]));
-  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names beside.
+  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names
+  -- beside.
   for v_index in
     select u.name, row_number() over () as n,
            'create unique index page_shadow_key_' || row_number() over ()
@@ -4835,7 +5272,8 @@ begin
 end
 $$;
 comment on function sync.create_shadow(public.sync_entities) is
-  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names are their comments).';
+  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names '
+  'are their comments).';
 
 create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4935,7 +5373,8 @@ begin
 end
 $$;
 comment on function sync.clash_statements(uuid, public.sync_entities) is
-  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
+  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and '
+  'planned ones. $1, $2: the slice.';
 
 create function sync.refuse_dangling(p_constraint text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4943,7 +5382,8 @@ begin
   raise exception using errcode = '23503', message = 'the row that is referred to would not be there', constraint = p_constraint;
 end
 $$;
-comment on function sync.refuse_dangling(text) is 'Raises, for a plan, what a foreign key of this name would raise in earnest.';
+comment on function sync.refuse_dangling(text) is
+  'Raises, for a plan, what a foreign key of this name would raise in earnest.';
 
 create function sync.reference_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -4970,7 +5410,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and cardinality(c.conkey) = 1 and sync.are_owned(p_entity, c.conrelid, c.conkey) and has_column_privilege(c.confrelid, id.attnum, 'select')
 $$;
 comment on function sync.reference_statements(uuid, public.sync_entities) is
-  'The statements by which a plan asks the foreign keys of the target table, to ids of tables that the sync may read. $1, $2: the slice.';
+  'The statements by which a plan asks the foreign keys of the target table, to ids of tables that the sync may '
+  'read. $1, $2: the slice.';
 
 revoke all on function sync.shadow_columns(public.sync_entities), sync.shadow_values(public.sync_entities), sync.create_shadow(public.sync_entities),
   sync.shadow_page(uuid, public.sync_entities, bigint[]), sync.clash_statements(uuid, public.sync_entities), sync.refuse_dangling(text),
@@ -4988,7 +5429,8 @@ grant execute on function sync.shadow_columns(public.sync_entities), sync.shadow
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to IS004: ours.
+  -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to
+  -- IS004: ours.
   return p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate !~ '^IS' and sync.category_of_state(p_sqlstate) in ('record', 'parent');
 end
 $$;
@@ -5002,7 +5444,8 @@ begin
   return 'active';
 end
 $$;
-comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
+comment on function sync.active_if_same(uuid, uuid) is
+  'One record, one UUID, forever: a mapping revives only under its own id.';
 
 create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5030,7 +5473,8 @@ begin
 end
 $$;
 comment on function sync.prepare_statements(text, text[]) is
-  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of them. Others are returned as they are.';
+  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of '
+  'them. Others are returned as they are.';
 
 create function sync.forget_statements(p_name text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5066,7 +5510,8 @@ exception
 end
 $$;
 comment on function sync.fails_empty(text[], boolean) is
-  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has no right to; nothing of them stays.';
+  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has '
+  'no right to; nothing of them stays.';
 
 create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5088,7 +5533,8 @@ begin
   return null;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name, v_detail = pg_exception_detail;
-  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
+  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a
+  -- statement that is wrong does; such a statement fails for no record, too.
   if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.category_of_state(v_state) = 'transient' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
@@ -5098,7 +5544,9 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
-  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records '
+  'n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements '
+  'returned them.';
 
 create function sync.holds(p_value text, p_condition text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5114,7 +5562,8 @@ exception
     return false;
 end
 $$;
-comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
+comment on function sync.holds(text, text) is
+  'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
 
 create function sync.name_unfit_columns(p_entity public.sync_entities, p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5150,7 +5599,8 @@ begin
 end
 $$;
 comment on function sync.name_unfit_columns(public.sync_entities, integer, integer) is
-  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
+  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member '
+  'of its enum.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
   sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),
@@ -5165,7 +5615,8 @@ grant execute on function sync.is_record_error(text), sync.holds(text, text) to 
 -- Purpose: how often, and how long, a page looks for values that could stand in for others.
 -- Locks:   none.
 --
--- What cannot be found is looked for at length: so a page tries for all of its records together, counts, and looks at the clock.
+-- What cannot be found is looked for at length: so a page tries for all of its records together, counts, and looks at
+-- the clock.
 
 create function sync.count_tries(p_count integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5179,7 +5630,8 @@ begin
 end
 $$;
 comment on function sync.count_tries(integer) is
-  'Counts what was tried in vain of a page, and looks how long it has tried; true: no more is to be tried. 0: only looks.';
+  'Counts what was tried in vain of a page, and looks how long it has tried; true: no more is to be tried. 0: only '
+  'looks.';
 
 create function sync.tries_spent() returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5191,7 +5643,8 @@ begin
   return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
 end
 $$;
-comment on function sync.tries_spent() is 'Whether a page has tried in vain as often, or as long, as it may to find stand-ins, over all of its circles.';
+comment on function sync.tries_spent() is
+  'Whether a page has tried in vain as often, or as long, as it may to find stand-ins, over all of its circles.';
 
 create function sync.time_spent() returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5213,7 +5666,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+comment on function sync.renew_tries() is
+  'Lets a page try anew: once, for the circles that its other rejects had parted.';
 
 revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() from public;
 grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() to isthmus_worker;
@@ -5223,9 +5677,10 @@ grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.ti
 -- Purpose: values that stand in a column for a moment, of whatever type, in place of one that another row is to get.
 -- Locks:   none.
 --
--- A stand-in is found by the text of a value, not by its type: characters give way to others of their kind (digits, small letters,
--- capitals), a few at a time, or some are added; and what the type reads of such a text is a value that looks like the one
--- before. So a code stays a code, an address an address, and a CHECK that lets the one pass is likely to let the other pass.
+-- A stand-in is found by the text of a value, not by its type: characters give way to others of their kind (digits,
+-- small letters, capitals), a few at a time, or some are added; and what the type reads of such a text is a value
+-- that looks like the one before. So a code stays a code, an address an address, and a CHECK that lets the one pass
+-- is likely to let the other pass.
 
 create function sync.mutated(p_text text, p_try integer, p_seed integer) returns text
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5272,7 +5727,8 @@ begin
 end
 $$;
 comment on function sync.mutated(text, integer, integer) is
-  'A text that looks like this one: some characters are others of their kind, or some were added. p_try says which and how many, p_seed as what. Null: nothing can be.';
+  'A text that looks like this one: some characters are others of their kind, or some were added. p_try says which '
+  'and how many, p_seed as what. Null: nothing can be.';
 
 create function sync.other_character(p_like text, p_random bigint, p_digits text, p_letters text, p_others text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5281,21 +5737,25 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               when p_like ~ '[A-Z]' then upper(substr(p_letters, (p_random % length(p_letters))::integer + 1, 1))
               else p_others[p_random % cardinality(p_others) + 1] end
 $$;
-comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
+comment on function sync.other_character(text, bigint, text, text, text[]) is
+  'One of the characters given, of the kind of p_like.';
 
 create function sync.stand_in_told(p_where text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('select pg_catalog.set_config(%L, %L, true)', 'isthmus.stand_in', p_where)
 $$;
 comment on function sync.stand_in_told(text) is
-  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: new (this statement writes one), old (the row may hold one), or empty: nowhere.';
+  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: '
+  'new (this statement writes one), old (the row may hold one), or empty: nowhere.';
 
 create function sync.refuses_value(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_sqlstate = 'XX000' or sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
 $$;
 comment on function sync.refuses_value(text) is
-  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
+  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers '
+  'and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern '
+  'the page.';
 
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5316,7 +5776,8 @@ exception when others or assert_failure then
   return null;
 end
 $$;
-comment on function sync.reads_as(text, text) is 'The text of the value that a type, its domains'' checks included, reads of a text; null: none.';
+comment on function sync.reads_as(text, text) is
+  'The text of the value that a type, its domains'' checks included, reads of a text; null: none.';
 
 create function sync.stand_in(p_now text, p_new text, p_type text, p_seed integer, p_listed text[], p_try integer) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5326,7 +5787,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where c.read is distinct from p_now and c.read is distinct from p_new
 $$;
 comment on function sync.stand_in(text, text, text, integer, text[], integer) is
-  'A value that may stand in for p_now in a row that is to get p_new: of the tries 0 to 39 one that looks like either, from 40 on one of p_listed; null: nothing of this try.';
+  'A value that may stand in for p_now in a row that is to get p_new: of the tries 0 to 39 one that looks like '
+  'either, from 40 on one of p_listed; null: nothing of this try.';
 
 create function sync.first_stand_in(p_now text, p_new text, p_type text, p_seed integer) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5344,7 +5806,8 @@ begin
 end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is
-  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first tries: not all rows of a slice can give up their values at once.';
+  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first '
+  'tries: not all rows of a slice can give up their values at once.';
 
 revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;
@@ -5356,14 +5819,16 @@ grant execute on function sync.mutated(text, integer, integer), sync.other_chara
 -- Purpose: let rows of a page exchange unique values, under any kind of unique index.
 -- Locks:   none beyond those of the statements.
 --
--- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get give it up at
--- once, for NULL or a stand-in. Where that is refused, they are written in order (exchange-in-order.sql).
--- Which values are equal is told by their hashes, each by the type's own, so that no index has to be asked.
+-- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get
+-- give it up at once, for NULL or a stand-in. Where that is refused, they are written in order
+-- (exchange-in-order.sql). Which values are equal is told by their hashes, each by the type's own, so that no index
+-- has to be asked.
 
 create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, held text, fields text[], generated jsonb)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with needed as materialized (
-    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its value is made of.
+    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its
+    -- value is made of.
     select i.indexrelid, a.attnum, a.attgenerated <> '' as generated
       from pg_catalog.pg_index i
       join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0 and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
@@ -5409,7 +5874,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by c.relname
 $$;
 comment on function sync.giving_keys(public.sync_entities) is
-  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
+  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the '
+  'row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those '
+  'among the index''s that are generated.';
 
 create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, alters boolean, refers boolean, referred boolean, labels text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5434,7 +5901,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are referred to, and the labels of an enum.';
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared '
+  'as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether '
+  'a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are '
+  'referred to, and the labels of an enum.';
 
 create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5446,14 +5916,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.giving_keys(p_entity) g having count(*) > 0
 $$;
 comment on function sync.kept_keys_sql(public.sync_entities, text) is
-  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by name) holds in each index of sync.giving_keys. Null: there is none.';
+  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by '
+  'name) holds in each index of sync.giving_keys. Null: there is none.';
 
 create function sync.held_keys_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.kept_keys_sql(p_entity, format('select t.id, %s from %s t where t.id = p._uuid', string_agg(format('t.%I', c.name), ', '), sync.target_sql(p_entity, p_schema)))
     from sync.field_slots(p_entity) c
 $$;
-comment on function sync.held_keys_sql(public.sync_entities, text) is 'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
+comment on function sync.held_keys_sql(public.sync_entities, text) is
+  'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
 
 create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5521,7 +5993,8 @@ begin
        and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
   $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
--- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its write, alone.
+-- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its
+-- write, alone.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
   if not sync.refuses_value(v_state) then
@@ -5531,7 +6004,9 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
-  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record is to hold is in pg_temp.page_wanted.';
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of '
+  'sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record '
+  'is to hold is in pg_temp.page_wanted.';
 
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5555,7 +6030,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where f.empties or f.alters
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+  'The statements by which all rows of a slice give up the unique values that others of it are to get, as '
+  'pg_temp.page_givers says. $1, $2: the slice.';
 
 create function sync.restore_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5579,7 +6055,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from sync.giving_fields(p_entity) f) s
 $$;
 comment on function sync.restore_statements(public.sync_entities, text) is
-  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the slice.';
+  'The statements that put back what stand-ins took the place of in columns that are not written, and those that '
+  'refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the '
+  'slice.';
 
 create function sync.refuse_stand_in() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5612,7 +6090,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and not exists (select from pg_catalog.pg_index i where i.indrelid = f.conrelid and i.indisvalid and i.indpred is null and i.indkey[0] = any (f.conkey))
 $$;
 comment on function sync.unindexed_references(regclass) is
-  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to looks through their table. Null: none.';
+  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to '
+  'looks through their table. Null: none.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5630,7 +6109,9 @@ begin
   return coalesce(v_places, '{}');
 end
 $$;
-comment on function sync.shared_keys(text, integer, integer, integer) is 'The indexes in which the target row of record p_n holds what another record of the slice is to get. p_held: sync.held_keys_sql.';
+comment on function sync.shared_keys(text, integer, integer, integer) is
+  'The indexes in which the target row of record p_n holds what another record of the slice is to get. p_held: '
+  'sync.held_keys_sql.';
 
 create function sync.stands(p_statement text, p_held text, p_n integer, p_value text, p_allowed integer[], p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5654,7 +6135,8 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.stands(text, text, integer, text, integer[], integer, integer) is
-  'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or the row would hold what others are to get in more indexes than p_allowed.';
+  'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or '
+  'the row would hold what others are to get in more indexes than p_allowed.';
 
 create function sync.listed_stand_ins(p_entity public.sync_entities, p_schema text, p_field text, p_slot text, p_refers boolean, p_labels text[], p_from integer, p_to integer)
 returns text[]
@@ -5675,7 +6157,8 @@ begin
 end
 $$;
 comment on function sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer) is
-  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is to hold; for a reference only what stands there.';
+  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is '
+  'to hold; for a reference only what stands there.';
 
 create function sync.park(p_entity public.sync_entities, p_schema text, p_held text, p_n integer, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5731,7 +6214,8 @@ exception when sqlstate 'IS003' then
 end
 $$;
 comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
-  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
+  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the '
+  'target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
 
 revoke all on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),
@@ -5747,8 +6231,9 @@ grant execute on function sync.unindexed_references(regclass), sync.shared_keys(
 -- Purpose: write rows that exchange unique values one after the other.
 -- Locks:   none beyond those of the statements.
 --
--- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in, one of them.
--- Circles for which a page has no tries left stay in the queue, and are the first that the next page tries.
+-- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in,
+-- one of them. Circles for which a page has no tries left stay in the queue, and are the first that the next page
+-- tries.
 
 create function sync.circles(p_next integer[]) returns setof integer[]
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5777,7 +6262,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+comment on function sync.circles(integer[]) is
+  'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in '
+  'a circle.';
 
 create function sync.order_exchange(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer, out stuck integer[], out untried integer[])
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5847,7 +6334,9 @@ begin
 end
 $$;
 comment on function sync.order_exchange(public.sync_entities, text, integer, integer) is
-  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of those for which the page has no tries left.';
+  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of '
+  'each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of '
+  'those for which the page has no tries left.';
 
 create function sync.renumber_steps(p_from integer, p_to integer) returns table (first_n integer, last_n integer)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5867,7 +6356,8 @@ begin
   return query select min(o.now), max(o.now) from pg_temp.page_order o group by o.step order by o.step;
 end
 $$;
-comment on function sync.renumber_steps(integer, integer) is 'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
+comment on function sync.renumber_steps(integer, integer) is
+  'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
 
 create function sync.reject_circles(p_stuck integer[], p_untried integer[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5886,7 +6376,8 @@ begin
 end
 $$;
 comment on function sync.reject_circles(integer[], integer[]) is
-  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
+  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each '
+  'with the one that holds its value, as sync.order_exchange has found them.';
 
 create function sync.try_stand_ins(p_statements text[], p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5894,7 +6385,8 @@ declare
   v_state text;
 begin
   return sync.try_slice(p_statements, true, p_from, p_to);
--- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again without stand-ins.
+-- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again
+-- without stand-ins.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
   if not sync.refuses_value(v_state) then
@@ -5904,7 +6396,8 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.try_stand_ins(text[], integer, integer) is
-  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no record causes counts as values that are still held (23505).';
+  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no '
+  'record causes counts as values that are still held (23505).';
 
 create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
 returns text[]
@@ -5944,7 +6437,10 @@ begin
 end
 $$;
 comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, '
+  'or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, '
+  'p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: '
+  'whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
   sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),
@@ -5961,9 +6457,9 @@ grant execute on function sync.circles(integer[]), sync.order_exchange(public.sy
 -- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
 -- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
 --
--- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is not
--- classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with 5,000 rejects a
--- page runs 10,000 slices, and a plan for each of them would take minutes.
+-- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is
+-- not classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with
+-- 5,000 rejects a page runs 10,000 slices, and a plan for each of them would take minutes.
 
 create function sync.clash_sql(p_entity public.sync_entities, p_schema text, p_index text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5978,7 +6474,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.unique_keys(p_entity) u where u.name = p_index
 $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
-  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
+  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over '
+  'columns that the sync may not read.';
 
 create function sync.parted(p_from integer, p_to integer, p_alone integer[]) returns integer[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -5990,9 +6487,11 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
    where s.first <= s.last
 $$;
 comment on function sync.parted(integer, integer, integer[]) is
-  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, the lowest last.';
+  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, '
+  'the lowest last.';
 
--- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
+-- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are
+-- probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -6054,7 +6553,8 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
-  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it needs is gone.
+  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it
+  -- needs is gone.
   if p_phase = 'write' then
     select min(j.sqlstate) into v_refused from pg_temp.page_rejects j where j.n between p_from and p_to
     having count(*) > 1 and min(j.sqlstate) = max(j.sqlstate) and min(j.sqlstate) ~ '^42'
@@ -6068,7 +6568,8 @@ begin
 end
 $$;
 comment on function sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]) is
-  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
+  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into '
+  'pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
 
 create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6089,7 +6590,8 @@ begin
 end
 $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
-  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
+  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. '
+  'Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
 create function sync.keep_stuck() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6101,7 +6603,9 @@ begin
   end if;
 end
 $$;
-comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
+comment on function sync.keep_stuck() is
+  'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them '
+  'later.';
 
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6115,7 +6619,8 @@ declare
   v_all    integer[] := '{}';
   v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand
+  -- in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
@@ -6152,7 +6657,8 @@ begin
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
-  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page '
+  'had parted.';
 
 revoke all on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),
@@ -6168,9 +6674,10 @@ grant execute on function sync.parted(integer, integer, integer[]), sync.clash_s
 -- Purpose: load records of a page that refer to each other before they have landed: together, or not at all.
 -- Locks:   none beyond those of the statements.
 --
--- One INSERT of all satisfies a foreign key of the table to itself, deferrable or not, which is checked when the statement ends.
--- Halving such records would part them: so when they are refused, each is tried alone first, and who is refused for another
--- reason than that its parent is missing is told. Those that need it wait for it, and the others are tried together again.
+-- One INSERT of all satisfies a foreign key of the table to itself, deferrable or not, which is checked when the
+-- statement ends. Halving such records would part them: so when they are refused, each is tried alone first, and who
+-- is refused for another reason than that its parent is missing is told. Those that need it wait for it, and the
+-- others are tried together again.
 
 create function sync.undo_slice() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6198,7 +6705,8 @@ begin
 end
 $$;
 comment on function sync.part_relatives() is
-  'Which of the open records in pg_temp.page_relatives need one that has neither landed with this page nor is open: they wait for it.';
+  'Which of the open records in pg_temp.page_relatives need one that has neither landed with this page nor is open: '
+  'they wait for it.';
 
 create function sync.try_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_members integer[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6236,7 +6744,8 @@ begin
 end
 $$;
 comment on function sync.try_relatives(public.sync_entities, text, text[], text[], integer[]) is
-  'Loads these records n of pg_temp.page_relatives together, under new numbers, or none of them: null, or the error. IS003: some of them are not to land, and now told.';
+  'Loads these records n of pg_temp.page_relatives together, under new numbers, or none of them: null, or the error. '
+  'IS003: some of them are not to land, and now told.';
 
 -- Plans as in sync.bisect_slice.
 create function sync.reject_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns boolean
@@ -6270,7 +6779,8 @@ begin
 end
 $$;
 comment on function sync.reject_relatives(public.sync_entities, text, text[], text[]) is
-  'Puts those of the open records in pg_temp.page_relatives into pg_temp.page_rejects that the database refuses alone, and not for their parent; whether there are any.';
+  'Puts those of the open records in pg_temp.page_relatives into pg_temp.page_rejects that the database refuses '
+  'alone, and not for their parent; whether there are any.';
 
 create function sync.load_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6320,7 +6830,8 @@ begin
 end
 $$;
 comment on function sync.load_relatives(public.sync_entities, text, text[], text[]) is
-  'Loads the records of a page that refer to each other before they have landed. In pg_temp.page_relatives stands what became of them: landed, rejected, told, or waits (for the record parent, by field).';
+  'Loads the records of a page that refer to each other before they have landed. In pg_temp.page_relatives stands '
+  'what became of them: landed, rejected, told, or waits (for the record parent, by field).';
 
 revoke all on function sync.undo_slice(), sync.part_relatives(), sync.try_relatives(public.sync_entities, text, text[], text[], integer[]),
   sync.reject_relatives(public.sync_entities, text, text[], text[]), sync.load_relatives(public.sync_entities, text, text[], text[]) from public;
@@ -6337,7 +6848,8 @@ create function sync.is_leaving(p_rule text, p_data jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select p_rule in ('deleted_in_source', 'left_edited', 'left_referenced', 'left_kept', 'left_unknown') or coalesce(p_data -> 'leaves' = 'true', false) $$;
 comment on function sync.is_leaving(text, jsonb) is
-  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its row stays, and counts as gone.';
+  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its '
+  'row stays, and counts as gone.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6378,13 +6890,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and (p_dry_run is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
 $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
-  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
+  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a '
+  'plan: by any). A table that the sync may not look into counts as referring.';
 
--- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make a look through the other one.
+-- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make
+-- a look through the other one.
 create function sync.planned_list(p_column text, p_action text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return format('array(select q.%I from pg_temp.page_plan q where q.n between $1 and $2 and q.action = %L)', p_column, p_action);
-comment on function sync.planned_list(text, text) is 'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
+comment on function sync.planned_list(text, text) is
+  'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
 
 create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6442,7 +6957,8 @@ begin
 end
 $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
-  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_dry_run: the execution whose plan it is; then over shadows.';
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the '
+  'slice. p_dry_run: the execution whose plan it is; then over shadows.';
 
 
 create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)
@@ -6489,7 +7005,8 @@ begin
 end
 $$;
 comment on function sync.gone_relatives(smallint, bigint[], bigint, integer) is
-  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: neither goes before the other. At most so many.';
+  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: '
+  'neither goes before the other. At most so many.';
 
 create function sync.delete_relatives(p_entity public.sync_entities, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6519,7 +7036,8 @@ begin
 end
 $$;
 comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
-  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
+  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had '
+  'parted.';
 
 create function sync.leave_remedy(p_cause text, p_triggers text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6532,7 +7050,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
 comment on function sync.leave_remedy(text, text) is
-  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be why, as a list of names.';
+  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be '
+  'why, as a list of names.';
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),
@@ -6548,7 +7067,8 @@ grant execute on function sync.referenced_sql(public.sync_entities, uuid) to ist
 
 -- supabase/schemas/functions/soft-deletes.sql
 
--- Purpose: mark the rows of records that the source no longer has, where the entity's policy is soft, and read back whether the marks hold.
+-- Purpose: mark the rows of records that the source no longer has, where the entity's policy is soft, and read back
+--          whether the marks hold.
 -- Locks:   the target rows of the page, which sync.load_records has locked.
 
 -- Settings are pinned as they are where rows are loaded.
@@ -6572,7 +7092,8 @@ begin
 end
 $$;
 comment on function sync.kept_marks(public.sync_entities) is
-  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
+  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if '
+  'not, the values as they are given). Null: it marks nothing.';
 
 create function sync.soft_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6604,7 +7125,8 @@ begin
        where t.id = any (array(select q.id from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}'))
     $q$, v_target, v_sets) end,
     'set constraints all immediate',
-    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
+    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in
+    -- the row.
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
@@ -6617,8 +7139,8 @@ begin
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
     $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
-    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
-    -- nothing is left that could fit, so then every field counts as changed.
+    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of
+    -- hashes nothing is left that could fit, so then every field counts as changed.
     format($q$
       insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
@@ -6637,7 +7159,8 @@ begin
 end
 $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
-  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, '
+  'mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
 
 revoke all on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) from public;
 grant execute on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) to isthmus_worker;
@@ -6650,7 +7173,8 @@ create function sync.seen_but(p_new jsonb, p_seen jsonb, p_decided jsonb) return
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_new - f.names || sync.pick(coalesce(p_seen, '{}'), f.names) from (select sync.decided_fields(p_decided, 'review') as names) f
 $$;
-comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
+comment on function sync.seen_but(jsonb, jsonb, jsonb) is
+  'The new values as seen, but for the fields that a person is to decide.';
 
 create function sync.classify_statement(p_entity public.sync_entities, p_schema text, p_of_request text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6665,7 +7189,8 @@ declare
   v_padded  jsonb := sync.padded_parts(p_entity);
   v_told    text; -- whether a field f of the record is told to print otherwise
 begin
-  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
+  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without
+  -- an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
          -- Null, and so left out, where every value fits.
          coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false', ' and '), 'true')
@@ -6683,7 +7208,8 @@ begin
                     select k.rule from public.sync_conflicts k
                      where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' limit 1) = 'target_deleted' then 'target_deleted'
                   when r.t_id is null then %11$L
-                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if the source had changed it.
+                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if
+                  -- the source had changed it.
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
@@ -6719,7 +7245,8 @@ begin
                  coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then m.merged else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
-            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
+            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have
+            -- done.
             from (select v.new, u.asked, u.put_back
                     from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}' and r.now -> %22$L is not distinct from r.new -> %22$L%18$s then '{}' else r.new end as new) v
                     left join lateral (
@@ -6746,19 +7273,22 @@ begin
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
       case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
       case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''),
-      -- Only where it was asked for, the fields are looked at too that the target alone has changed; the legacy key always is.
+      -- Only where it was asked for, the fields are looked at too that the target alone has changed; the legacy key
+      -- always is.
       case when v_edits then ' and r.now = r."left"' else '' end,
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
-      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
-      -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
+      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over
+      -- again and again. Of what a person is asked the queue keeps the hash; a decision since, on another field, has
+      -- the text written once more.
       case when v_texts is null then 'null::text[]' when v_all then 'w.texts'
            else format($c$case when p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
                           and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null then w.texts end$c$, p_entity.id) end,
       p_entity.legacy_key, coalesce('case when w.texts is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
-      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
+      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told
+      -- already.
       case when v_texts is null then 'null::text[]' else format($c$
                        case when w.texts <> '{}' and s.entity_id is not null then (
                          select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
@@ -6766,7 +7296,8 @@ begin
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
-  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
+  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or '
+  'pg_temp for a plan. p_of_request: as for sync.field_strategies.';
 
 create function sync.write_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6788,8 +7319,8 @@ begin
                            format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' and q.written -> %1$L <> q.new -> %1$L then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
          coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}'),
-         -- A text that differs although the values that are kept are equal: from the one that was written, or else from the one before
-         -- and the source's.
+         -- A text that differs although the values that are kept are equal: from the one that was written, or else
+         -- from the one before and the source's.
          string_agg(format($q$case when o.now -> %1$L is not distinct from w.meant -> %1$L and case
                                      when q.decided ->> %1$L = 'merge' and q.written -> %1$L <> q.new -> %1$L then t.%1$I::text is distinct from (q.written -> %1$L)::%3$s::text
                                      when w.written ? %1$L then t.%1$I::text is distinct from (p.%2$s)::%3$s::text
@@ -6816,9 +7347,9 @@ begin
     $q$, v_target, v_sets),
     -- What deferred triggers do to the rows belongs to what the sync leaves.
     'set constraints all immediate',
-    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there now, for
-    -- the others what was left before, so that somebody else's edit of them stays visible. What the target keeps of its own
-    -- against the source's new value is such an edit, too: of that one.
+    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there
+    -- now, for the others what was left before, so that somebody else's edit of them stays visible. What the target
+    -- keeps of its own against the source's new value is such an edit, too: of that one.
     format($q$
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
@@ -6831,8 +7362,8 @@ begin
                             from jsonb_each(o.now) e)
                end as "left",
                w.meant,
-               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
-               -- numbers that are equal may have other zeros at their end.
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what
+               -- the source says. As they print: numbers that are equal may have other zeros at their end.
                nullif(case when o.now::text is distinct from w.meant::text then array(
                  select e.key from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
@@ -6847,7 +7378,8 @@ begin
               from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
-                -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
+                -- Of hashes nothing fits any more when some fields are written while others are open; else the old
+                -- ones stay.
                 or (q.action = 'unchanged' or q.action = 'review' and (%7$L = 'values' or q.written <> '{}'))
                    and (q.new is distinct from q.seen or q.restated))
       ), state as (
@@ -6863,7 +7395,8 @@ begin
       )
       update pg_temp.page_plan q
          set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
-              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
+              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that
+              -- was cancelled.
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
@@ -6885,7 +7418,8 @@ begin
 end
 $$;
 comment on function sync.write_statements(public.sync_entities, text) is
-  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row '
+  'states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 create function sync.twin_statements(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6906,7 +7440,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   $q$, p_entity.target_table, p_entity.legacy_key, p_entity.entity_type, p_entity.id)] else '{}' end
 $$;
 comment on function sync.twin_statements(public.sync_entities) is
-  'The statements that keep a record from being inserted beside a row that has its legacy id and that nothing maps. $1, $2: the slice.';
+  'The statements that keep a record from being inserted beside a row that has its legacy id and that nothing maps. '
+  '$1, $2: the slice.';
 
 revoke all on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text),
   sync.write_statements(public.sync_entities, text), sync.twin_statements(public.sync_entities) from public;
@@ -6918,10 +7453,11 @@ grant execute on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_stat
 -- Purpose: write the records of a page of which nothing is known yet, without comparing three sides that are empty.
 -- Locks:   none beyond those of the statements.
 --
--- A first load, and what a source adds at its end, is new as a whole: neither a row state nor a mapping, nor anything that an adoption
--- has found, lies in the page's key range. Such a page is inserted, read back as what each column prints, and noted as seen and left in
--- one. Whatever is not exactly as it was meant (a refused record, a trigger's work, a value that does not fit) undoes all of this, and the
--- page is classified and written like any other, which tells the record.
+-- A first load, and what a source adds at its end, is new as a whole: neither a row state nor a mapping, nor anything
+-- that an adoption has found, lies in the page's key range. Such a page is inserted, read back as what each column
+-- prints, and noted as seen and left in one. Whatever is not exactly as it was meant (a refused record, a trigger's
+-- work, a value that does not fit) undoes all of this, and the page is classified and written like any other, which
+-- tells the record.
 
 create function sync.nothing_known(p_entity public.sync_entities) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -6944,7 +7480,8 @@ begin
      or (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id between v_low and v_high limit 1) is not null then
     return false;
   end if;
-  -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here as elsewhere.
+  -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here
+  -- as elsewhere.
   if sync.finds_legacy_ids(p_entity) then
     -- Of an index that knows no order a range would be a look through the table, too.
     if not exists (select from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid join pg_catalog.pg_am a on a.oid = c.relam and a.amname = 'btree'
@@ -6961,7 +7498,8 @@ begin
 end
 $$;
 comment on function sync.nothing_known(public.sync_entities) is
-  'Whether the target knows nothing of any record between the least and the greatest key of pg_temp.page_rows, and none of these refers to another. Index probes alone: their cost is that of one record.';
+  'Whether the target knows nothing of any record between the least and the greatest key of pg_temp.page_rows, and '
+  'none of these refers to another. Index probes alone: their cost is that of one record.';
 
 create function sync.refuse_unlike(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6972,7 +7510,8 @@ begin
 end
 $$;
 comment on function sync.refuse_unlike(integer, integer) is
-  'Raises IS004 where not each record of a slice of new ones stands in pg_temp.page_plan, because its row is not as it was meant.';
+  'Raises IS004 where not each record of a slice of new ones stands in pg_temp.page_plan, because its row is not as '
+  'it was meant.';
 
 create function sync.new_statements(p_entity public.sync_entities) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -6986,8 +7525,8 @@ begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('r.%I', c.name), ', '),
-         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter, whatever the column's
-         -- collation takes for equal.
+         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter,
+         -- whatever the column's collation takes for equal.
          string_agg(format('(t.%1$I::text collate "C" is not distinct from p.%2$s or t.%1$I::text collate "C" is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
                            concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false'), ' and ')
     into v_names, v_values, v_read, v_alike
@@ -7020,7 +7559,8 @@ begin
 end
 $$;
 comment on function sync.new_statements(public.sync_entities) is
-  'The statements that write a slice of new records, and note them in row states, mappings and pg_temp.page_plan. $1, $2: the slice.';
+  'The statements that write a slice of new records, and note them in row states, mappings and pg_temp.page_plan. '
+  '$1, $2: the slice.';
 
 create function sync.load_new(p_entity public.sync_entities, p_count integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7029,7 +7569,8 @@ begin
 end
 $$;
 comment on function sync.load_new(public.sync_entities, integer) is
-  'Writes all p_count records of pg_temp.page_rows if they are new and land exactly as they were meant; else nothing has happened, and false comes back.';
+  'Writes all p_count records of pg_temp.page_rows if they are new and land exactly as they were meant; else nothing '
+  'has happened, and false comes back.';
 
 revoke all on function sync.nothing_known(public.sync_entities), sync.refuse_unlike(integer, integer),
   sync.new_statements(public.sync_entities), sync.load_new(public.sync_entities, integer) from public;
@@ -7137,7 +7678,10 @@ begin
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those '
+  'of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and '
+  'pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to '
+  'shadows. p_of_request: as for sync.field_strategies.';
 
 revoke all on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
 grant execute on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;
@@ -7164,7 +7708,8 @@ begin
     raise exception 'there is no open conflict % about rows that share a legacy id', p_conflict
       using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''adoption.ambiguous''';
   end if;
-  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has released.
+  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has
+  -- released.
   v_entity := sync.released_entity(v_entity.id);
   select * into v_row from public.sync_adoption_rows
    where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and id = p_id and undecided;
@@ -7195,7 +7740,8 @@ begin
 end
 $$;
 comment on function sync.adopt_as(uuid, uuid) is
-  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
+  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay '
+  'and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
 
 create function sync.surplus_of(p_entity public.sync_entities, p_after bigint, p_from bigint, p_to bigint) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7265,21 +7811,25 @@ begin
 end
 $$;
 comment on function sync.collect_issues(public.sync_entities, jsonb) is
-  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
+  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, '
+  'data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
 
 create function sync.next_attempt(p_class text, p_attempts integer) returns timestamptz
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time, up to a day.
+  -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time,
+  -- up to a day.
   select case when p_class in ('target', 'clash') then now() + least(interval '1 day', interval '5 minutes' * 2 ^ least(p_attempts - 1, 20)) end
 $$;
-comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
+comment on function sync.next_attempt(text, integer) is
+  'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
 
 create function sync.enter_queue(p_entity_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select pg_advisory_xact_lock_shared('public.sync_conflicts'::regclass::oid::integer, p_entity_id)
 $$;
 comment on function sync.enter_queue(smallint) is
-  'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back meanwhile (sync.check_decision).';
+  'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back '
+  'meanwhile (sync.check_decision).';
 
 create function sync.waits_for(p_entity_id smallint, p_dry_run uuid, p_legacy_id bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7297,7 +7847,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by w.rank limit 1
 $$;
 comment on function sync.waits_for(smallint, uuid, bigint) is
-  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_dry_run: as this dry run has planned it.';
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique '
+  'value. Null: none. p_dry_run: as this dry run has planned it.';
 
 create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7311,7 +7862,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       select c.id from public.sync_conflicts c where c.entity_id = p_entity_id and c.source_record_id = k and c.standing
       offset 0) c
 $$;
-comment on function sync.queue_rows(smallint, bigint[]) is 'The rows of the queue that are live or stand for these records of an entity.';
+comment on function sync.queue_rows(smallint, bigint[]) is
+  'The rows of the queue that are live or stand for these records of an entity.';
 
 create function sync.clash_keys(p_new bigint[]) returns setof bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7324,7 +7876,8 @@ begin
 end
 $$;
 comment on function sync.clash_keys(bigint[]) is
-  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
+  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold '
+  'it.';
 
 create function sync.ask_for_circles(p_entity public.sync_entities, p_dry_run uuid, p_new bigint[], p_longest integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -7334,7 +7887,8 @@ declare
   v_circle bigint[];
   v_too_long text;
 begin
-  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
+  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a
+  -- page takes is.
   with recursive met as (
     select k from unnest(p_new) k
     union
@@ -7367,7 +7921,9 @@ begin
 end
 $$;
 comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
-  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: the dry run that asks.';
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in '
+  'one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: '
+  'the dry run that asks.';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7448,8 +8004,9 @@ begin
     from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where i.evidence is not null and not i.settled
   on conflict (conflict_id) do update set record = excluded.record;
 
-  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution: beside the one that
-  -- holds the value, a record of a circle lacks its parent, beside the parent the value, and so on without an end.
+  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution:
+  -- beside the one that holds the value, a record of a circle lacks its parent, beside the parent the value, and so
+  -- on without an end.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash'
     from sync.clash_keys(array(
@@ -7486,7 +8043,8 @@ begin
 end
 $$;
 comment on function sync.lock_queued(smallint, bigint[]) is
-  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
+  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what '
+  'the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),
@@ -7546,7 +8104,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.alert_old_records(smallint, integer) is 'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for the others.';
+comment on function sync.alert_old_records(smallint, integer) is
+  'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for '
+  'the others.';
 
 create function sync.replay(p_entity_type text default null, p_rule text default null, p_type public.conflict_type_enum default null) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7565,7 +8125,8 @@ begin
 end
 $$;
 comment on function sync.replay(text, text, public.conflict_type_enum) is
-  'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
+  'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns '
+  'how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
 
 create function sync.release_waiting(p_source_id smallint) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -7589,7 +8150,8 @@ begin
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select r.entity_id, r.source_record_id, 'released'
       from (
-        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are released.
+        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are
+        -- released.
         with recursive parent as (
           (select c.parent_legacy_id as id from public.sync_conflicts c
             where c.state = 'waiting' and c.parent_entity_id = v_entity.id order by c.parent_legacy_id limit 1)
@@ -7621,7 +8183,8 @@ begin
 end
 $$;
 comment on function sync.release_waiting(smallint) is
-  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: safe to run at any time.';
+  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: '
+  'safe to run at any time.';
 
 create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7643,7 +8206,8 @@ begin
 end
 $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
-  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and forgets those that no longer do.';
+  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and '
+  'forgets those that no longer do.';
 
 revoke all on function sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint), sync.record_warnings(smallint, uuid, jsonb) from public;
@@ -7662,7 +8226,8 @@ declare
   v_caller   name := sync.calling_role();
   v_owner    oid := (select relowner from pg_class where oid = 'public.sync_conflict_values'::regclass);
 begin
-  -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the table.
+  -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the
+  -- table.
   if not pg_has_role(v_caller, v_owner, 'usage') and not (v_caller = 'authenticated' and sync.caller_role() is not distinct from 'reviewer') then
     raise exception 'only reviewers see unmasked values' using errcode = '42501';
   end if;
@@ -7677,7 +8242,8 @@ begin
 end
 $$;
 comment on function sync.reveal(uuid) is
-  'The differing values of a conflict, unmasked and whole: {field: {seen, source, target}}. Leaves a row in sync_audit. select sync.reveal(''<id>'').';
+  'The differing values of a conflict, unmasked and whole: {field: {seen, source, target}}. Leaves a row in '
+  'sync_audit. select sync.reveal(''<id>'').';
 
 revoke all on function sync.reveal(uuid) from public;
 grant execute on function sync.reveal(uuid) to authenticated;
@@ -7688,11 +8254,12 @@ revoke create on schema sync from isthmus_decisions;
 
 -- supabase/schemas/functions/decided-fields.sql
 
--- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to put it back.
+-- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to
+--          put it back.
 -- Locks:   the decisions' target rows, in id order.
 --
--- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was released by
--- the owner; what conflicts and their values say is bound or looked up among these names.
+-- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was
+-- released by the owner; what conflicts and their values say is bound or looked up among these names.
 
 create function sync.refuse_decision(p_conflict public.sync_conflicts, p_why text, p_hint text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7701,7 +8268,8 @@ begin
     using errcode = 'IS022', hint = p_hint || ' Nothing was changed.';
 end
 $$;
-comment on function sync.refuse_decision(public.sync_conflicts, text, text) is 'Raises IS022: which record, why not, and what to do.';
+comment on function sync.refuse_decision(public.sync_conflicts, text, text) is
+  'Raises IS022: which record, why not, and what to do.';
 
 create function sync.takes(p_value jsonb, p_type text, p_exact text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7721,7 +8289,8 @@ exception when data_exception then
 end
 $$;
 comment on function sync.takes(jsonb, text, text) is
-  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to another zone.';
+  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to '
+  'another zone.';
 
 create function sync.refuse_cancelled(p_entity public.sync_entities, p_ids uuid[], p_written bigint, p_meant bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7741,7 +8310,8 @@ begin
 end
 $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
-  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out '
+  'together.';
 
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7752,7 +8322,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   on conflict (entity_id, execution_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
-  'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';
+  'Has records read again of which a decision has written the source''s value: what the next execution reads has its '
+  'text, too.';
 
 create function sync.tell_decided_otherwise(p_entity public.sync_entities, p_written jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7789,7 +8360,8 @@ begin
 end
 $$;
 comment on function sync.tell_decided_otherwise(public.sync_entities, jsonb) is
-  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
+  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed '
+  'it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
 
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -7805,8 +8377,9 @@ declare
   v_first   record;
   v_written bigint;
 begin
-  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
-  -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
+  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what
+  -- stands there. What the target keeps against the source's value, or gets instead of it, counts as somebody's edit
+  -- of that value.
   select pg_catalog.jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', pg_catalog.to_jsonb(f.names),
            'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
            'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
@@ -7868,7 +8441,8 @@ begin
       'Write one of its kind that it need neither cut nor round.');
   end if;
 
-  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
+  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how
+  -- many rows.
   execute format($q$
     select count(*) from (
       select from (select distinct (work.item ->> 'row')::uuid as row from jsonb_array_elements($1) work (item) order by 1 offset 0) d
@@ -7913,7 +8487,8 @@ begin
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
-      -- What triggers made of the fields that the decision is not about: told where it is not what the source says, or prints otherwise.
+      -- What triggers made of the fields that the decision is not about: told where it is not what the source says,
+      -- or prints otherwise.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
                coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also
@@ -8045,7 +8620,8 @@ begin
      where c.id = any (p_ids) and sync.loses_text(v_reworded, v.record)));
 end
 $$;
-comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';
+comment on function sync.write_again(public.sync_entities, uuid[]) is
+  'Target rows that somebody deleted are written again, under their ids.';
 
 create function sync.delete_decided(p_entity public.sync_entities, p_ids uuid[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8161,9 +8737,10 @@ grant execute on function sync.decide_rows(public.sync_entities, uuid[], jsonb),
 -- Purpose: carry out what people decide in sync_conflicts, in the transaction of their UPDATE, and put it back.
 -- Locks:   the rows of sync_conflicts that the UPDATE touches, then their target rows in id order.
 --
--- A row trigger judges each decision by what its row says and stamps it; a statement trigger carries all of them out, entity
--- by entity, so that ten thousand cost seconds. It runs as isthmus_decisions, because reviewers have no rights on the
--- application's tables: that role has those on what an owner has released (sync_released_entities), and no others.
+-- A row trigger judges each decision by what its row says and stamps it; a statement trigger carries all of them out,
+-- entity by entity, so that ten thousand cost seconds. It runs as isthmus_decisions, because reviewers have no rights
+-- on the application's tables: that role has those on what an owner has released (sync_released_entities), and no
+-- others.
 
 create function sync.check_decision() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8244,7 +8821,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pg_constraint c join pg_namespace n on n.oid = c.connamespace
    where c.condeferrable and (c.conrelid in (select oid from tables) or c.confrelid in (select oid from tables))
      and has_schema_privilege(n.oid, 'usage')
-     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's function, it waits.
+     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's
+     -- function, it waits.
      and not exists (
        select from pg_constraint o join pg_trigger t on t.tgconstraint = o.oid join pg_proc f on f.oid = t.tgfoid
         where o.contype = 't' and o.connamespace = c.connamespace and o.conname = c.conname
@@ -8252,7 +8830,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
           and not (select rolsuper from pg_roles where oid = f.proowner))
 $$;
 comment on function sync.deferred_constraints(regclass) is
-  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its owner only.';
+  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its '
+  'owner only.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
@@ -8272,7 +8851,8 @@ begin
   begin
     perform sync.decide_fields(p_entity, p_ids, p_before);
     perform sync.decide_rows(p_entity, p_ids, p_before);
-    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of decisions.
+    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of
+    -- decisions.
     v_deferred := sync.deferred_constraints(format('public.%I', p_entity.target_table)::regclass);
     if v_deferred is not null then
       perform set_config('search_path', sync.application_path(), true);
@@ -8303,7 +8883,8 @@ begin
 end
 $$;
 comment on function sync.carry_out(public.sync_entities, uuid[], jsonb) is
-  'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the strategies before, {id: strategy}.';
+  'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the '
+  'strategies before, {id: strategy}.';
 
 -- Its caller chooses the session's settings and owns pg_temp: names are qualified, and no temporary table is used.
 create function sync.apply_decisions() returns trigger
@@ -8314,14 +8895,16 @@ declare
   v_group      record;
   v_writer     text := current_setting('isthmus.sync', true);
 begin
-  -- A trigger of the application that names a table or type without its schema might find the caller's, with the caller's code on it.
+  -- A trigger of the application that names a table or type without its schema might find the caller's, with the
+  -- caller's code on it.
   if pg_my_temp_schema() <> 0
     and exists (select from pg_type where typnamespace = pg_my_temp_schema() union all select from pg_class where relnamespace = pg_my_temp_schema())
     and not pg_has_role(sync.calling_role(), (select relowner from pg_class where oid = 'public.sync_conflicts'::regclass), 'usage') then
     raise exception 'no decision is carried out in a session that has temporary tables or types of its own'
       using errcode = 'IS022', hint = 'Drop them (discard temp), or decide in another session. Nothing was changed.';
   end if;
-  -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by key.
+  -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by
+  -- key.
   select jsonb_object_agg(id, decisions), jsonb_object_agg(id, resolution_strategy) into v_before, v_strategies from before;
   -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
   perform set_config('isthmus.sync', 'on', true);
@@ -8358,7 +8941,8 @@ revoke create on schema sync from isthmus_decisions;
 
 -- supabase/schemas/functions/changes-of-definitions.sql
 
--- Purpose: what a changed set of entity files changes in the queue: fields that have become sensitive, entities that are gone.
+-- Purpose: what a changed set of entity files changes in the queue: fields that have become sensitive, entities that
+--          are gone.
 -- Locks:   rows of sync_entities, sync_conflicts and sync_pending_keys.
 
 create function sync.mask(p_values jsonb, p_fields text[], p_mask jsonb) returns jsonb
@@ -8368,7 +8952,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               then (select coalesce(jsonb_object_agg(e.key, case when e.key = any (p_fields) then p_mask else e.value end), '{}') from jsonb_each(p_values) e)
               else p_values end
 $$;
-comment on function sync.mask(jsonb, text[], jsonb) is 'An object whose values of some keys are replaced by a mask. What is no object stays.';
+comment on function sync.mask(jsonb, text[], jsonb) is
+  'An object whose values of some keys are replaced by a mask. What is no object stays.';
 
 create function sync.mask_queue(p_source_id smallint, p_rows integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -8404,7 +8989,9 @@ begin
 end
 $$;
 comment on function sync.mask_queue(smallint, integer) is
-  'Masks what the queue says of fields that have become sensitive, so many rows of each entity at once; sync_entities.mask_from says how far it has come. The values themselves stay in sync_conflict_values, for decisions and sync.reveal.';
+  'Masks what the queue says of fields that have become sensitive, so many rows of each entity at once; '
+  'sync_entities.mask_from says how far it has come. The values themselves stay in sync_conflict_values, for '
+  'decisions and sync.reveal.';
 
 create function sync.note_removed(p_source_id smallint, p_entities text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8424,7 +9011,8 @@ begin
   for v_entity in
     select * from public.sync_entities e where e.source_id = p_source_id and e.removed_at is not null order by e.id
   loop
-    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its records is told.
+    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its
+    -- records is told.
     if v_entity.removed_at > now() - interval '1 day' then
       perform sync.note_changed_causes(v_entity.id, array(
         select c.parent_legacy_id from public.sync_conflicts c
@@ -8456,7 +9044,8 @@ begin
 end
 $$;
 comment on function sync.close_removed(smallint, integer) is
-  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the keys that were to be read, so many at once.';
+  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the '
+  'keys that were to be read, so many at once.';
 
 revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
   sync.close_removed(smallint, integer) from public;
@@ -8465,12 +9054,14 @@ grant execute on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(small
 
 -- supabase/schemas/functions/usual-runs.sql
 
--- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell what is far from what these did.
+-- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell
+--          what is far from what these did.
 -- Locks:   the open alerts of this kind.
 
 create function sync.usual_runs(p_execution uuid, p_before timestamptz) returns setof uuid
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less. One probe of an index for each.
+  -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less.
+  -- One probe of an index for each.
   with this as (
     select x.*, coalesce((select j.time_zone from public.sync_jobs j where j.id = x.job_id), 'UTC') as zone, greatest(1, round(extract(epoch from x.started_at - (
              select o.started_at from public.sync_executions o
@@ -8490,14 +9081,17 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       order by o.started_at desc limit 1) l
 $$;
 comment on function sync.usual_runs(uuid, timestamptz) is
-  'Up to 28 earlier executions with the same trigger and entities that have come through: the latest ones, and where there are several in a day, those that began at the same time of the day. p_before: only what began before that; null: any.';
+  'Up to 28 earlier executions with the same trigger and entities that have come through: the latest ones, and where '
+  'there are several in a day, those that began at the same time of the day. p_before: only what began before that; '
+  'null: any.';
 
 create function sync.run_figures(p_executions uuid[])
 returns table (execution uuid, started_at timestamptz, entity text, look text, measure text, value numeric, gap numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with runs as (
     select x.id, x.started_at, x.completed_at, x.entities,
-           -- Since somebody looked at these entities before, whoever that was: a run of its own a minute ago has read what there was.
+           -- Since somebody looked at these entities before, whoever that was: a run of its own a minute ago has read
+           -- what there was.
            extract(epoch from x.started_at - (
              select o.started_at from public.sync_executions o
               where o.source_id = x.source_id and o.started_at < x.started_at and not o.dry_run and not o.selective and o.entities && x.entities
@@ -8531,11 +9125,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from entities e group by e.id, e.started_at, e.completed_at, e.gap
 $$;
 comment on function sync.run_figures(uuid[]) is
-  'What executions read, rejected and took, of each entity; of the whole, where entity is empty. look: only figures of the same look can be compared. gap: seconds since an execution had begun before that looks at any of these entities. Summed from the counts of their chains.';
+  'What executions read, rejected and took, of each entity; of the whole, where entity is empty. look: only figures '
+  'of the same look can be compared. gap: seconds since an execution had begun before that looks at any of these '
+  'entities. Summed from the counts of their chains.';
 
 create function sync.weigh_run(p_execution uuid, p_factor numeric, p_before timestamptz) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being news.
+  -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being
+  -- news.
   with figures as (
     select * from sync.run_figures(array(select sync.usual_runs(p_execution, p_before)) || p_execution)
   ), this as (
@@ -8569,7 +9166,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from judged j
 $$;
 comment on function sync.weigh_run(uuid, numeric, timestamptz) is
-  'What of an execution is far from its last fourteen like ones (findings), and what is as usual; and the entities of which something was read. Far: nothing read where each of them read something; or outside their band (tenth to ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. p_factor widens these. p_before: as for sync.usual_runs.';
+  'What of an execution is far from its last fourteen like ones (findings), and what is as usual; and the entities '
+  'of which something was read. Far: nothing read where each of them read something; or outside their band (tenth to '
+  'ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. '
+  'p_factor widens these. p_before: as for sync.usual_runs.';
 
 create function sync.shown_figure(p_value numeric, p_measure text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8628,7 +9228,8 @@ begin
 end
 $$;
 comment on function sync.tell_unusual(uuid) is
-  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, with their band; closes it where what was found is as usual again.';
+  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, '
+  'with their band; closes it where what was found is as usual again.';
 
 revoke all on function sync.usual_runs(uuid, timestamptz), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric, timestamptz), sync.shown_figure(numeric, text),
   sync.tell_unusual(uuid) from public;
@@ -8670,7 +9271,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was '
+  'counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8693,7 +9295,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.id = p_execution and j.id = e.job_id and j.status = 'running';
 $$;
 comment on function sync.sum_execution(uuid) is
-  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
+  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for '
+  'reasons that pass is due again in half an hour.';
 
 create function sync.execution_subject(p_execution uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8713,19 +9316,22 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- A whole execution has come through, or one of single records where the page was of such.
        exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
          and (not x.selective or exists (select from public.sync_executions f where f.id = a.execution_id and f.selective))
-       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
+       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of
+       -- these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
            select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
-comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+comment on function sync.close_stalled_alerts(uuid) is
+  'Closes the alerts about pages that made no progress, of entities that have come through.';
 
 create function sync.kept_entities(p_source_id smallint, p_entities text[]) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select array(select n from unnest(p_entities) n
                 where not exists (select from public.sync_entities e where e.source_id = p_source_id and e.entity_type = n and e.removed_at is not null))
 $$;
-comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, those that an entity file still has: no execution has another one.';
+comment on function sync.kept_entities(smallint, text[]) is
+  'Of these entities, those that an entity file still has: no execution has another one.';
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8748,8 +9354,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
-           -- All rows were looked at, and none was found.
-           -- The chains of a full pass reach from the first key to the last; one for the rows of a join alone does not.
+           -- All rows were looked at, and none was found. The chains of a full pass reach from the first key to the
+           -- last; one for the rows of a join alone does not.
            when 'surplus' then a.execution_id is distinct from x.id and (
              select bool_or(c.range_from is null) and bool_or(c.range_to is null)
                from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
@@ -8758,7 +9364,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            else false
          end))
 $$;
-comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
+comment on function sync.close_ended_alerts(uuid) is
+  'Closes the alerts whose cause is gone with this execution, which has come through.';
 
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
@@ -8787,8 +9394,8 @@ begin
   end if;
   perform sync.sum_execution(p_execution);
   if p_status in ('succeeded', 'incomplete') then
-    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
-    -- changes can tell.
+    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that
+    -- has looked for changes can tell.
     update public.sync_brakes b set closed_at = now()
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null
@@ -8903,7 +9510,8 @@ begin
 end
 $$;
 comment on function sync.plan_released(public.sync_executions, smallint, bigint[]) is
-  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land; at most 10,000 records. p_parent, p_parents: only for these.';
+  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would '
+  'land; at most 10,000 records. p_parent, p_parents: only for these.';
 
 revoke all on function sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
   sync.planned_to_land(uuid, public.sync_entities, bigint[]) from public;
@@ -8945,7 +9553,8 @@ begin
       select count(*), max(generation) into v_gone, v_up_to from public.sync_pending_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
-      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
+      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that
+      -- was queued.
       select count(*) filter (where not exists (
                select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
              max(generation)
@@ -8969,7 +9578,8 @@ begin
 end
 $$;
 comment on function sync.add_deletes(public.sync_executions, integer) is
-  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is more than the brake lets pass.';
+  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is '
+  'more than the brake lets pass.';
 
 create function sync.advance_execution(p_execution uuid) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -8978,7 +9588,8 @@ declare
   v_page_size integer;
   v_moved     integer;
 begin
-  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would deadlock.
+  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would
+  -- deadlock.
   select * into v_execution from public.sync_executions where id = p_execution for no key update;
   if v_execution.status is distinct from 'running' then
     return;
@@ -9023,9 +9634,9 @@ begin
     exit when v_moved = 0;
   end loop;
 
-  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
-  -- newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what is found
-  -- without it. Deletes run the other way round: children before parents.
+  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never
+  -- be newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what
+  -- is found without it. Deletes run the other way round: children before parents.
   return query
   with opened as (
   update public.sync_chains c set state = 'open', due_at = now()
@@ -9066,14 +9677,16 @@ begin
 end
 $$;
 comment on function sync.advance_execution(uuid) is
-  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
+  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has '
+  'failed.';
 
 revoke all on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) from public;
 grant execute on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) to isthmus_worker;
 
 -- supabase/schemas/functions/jobs.sql
 
--- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason where people see it.
+-- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason
+--          where people see it.
 -- Locks:   the job's row, and its open alerts.
 
 create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
@@ -9082,7 +9695,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
     jsonb_build_object(p_job.name, p_job.last_error))
 $$;
-comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
+comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is
+  'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9108,7 +9722,8 @@ begin
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 '
+  'minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9122,14 +9737,16 @@ begin
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
-  'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next null: until it is changed.';
+  'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next '
+  'null: until it is changed.';
 
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
   select sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null));
 $$;
-comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
+comment on function sync.begin_job(uuid) is
+  'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
 
 create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9141,7 +9758,9 @@ begin
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
-comment on function sync.forget_job_alerts() is 'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open anew.';
+comment on function sync.forget_job_alerts() is
+  'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open '
+  'anew.';
 create trigger forget_job_alerts before delete on public.sync_jobs for each row execute function sync.forget_job_alerts();
 create trigger forget_renamed_job_alerts before update of name, enabled, cron_expression on public.sync_jobs
   for each row when (new.name <> old.name or not new.enabled or new.cron_expression is null) execute function sync.forget_job_alerts();
@@ -9166,7 +9785,8 @@ begin
   return true;
 end
 $$;
-comment on function sync.cancel_chain(public.sync_chains) is 'True: the execution of this chain, which the caller has locked, was cancelled, and the chain is closed.';
+comment on function sync.cancel_chain(public.sync_chains) is
+  'True: the execution of this chain, which the caller has locked, was cancelled, and the chain is closed.';
 
 create function sync.settle_cancelled() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9176,7 +9796,8 @@ begin
   for v_execution in
     select id from public.sync_executions where status = 'cancelled' and metrics is null order by started_at limit 50
   loop
-    -- A page at work may commit within its lease. One that commits right now holds its chain's row, and may want the execution's.
+    -- A page at work may commit within its lease. One that commits right now holds its chain's row, and may want the
+    -- execution's.
     with free as (
       select id from public.sync_chains
        where execution_id = v_execution and state in ('blocked', 'open') and (lease_until is null or lease_until <= clock_timestamp())
@@ -9191,7 +9812,8 @@ begin
 end
 $$;
 comment on function sync.settle_cancelled() is
-  'Closes the chains of cancelled executions; when the last page at work has committed or its lease has run out, sums and metrics are set.';
+  'Closes the chains of cancelled executions; when the last page at work has committed or its lease has run out, '
+  'sums and metrics are set.';
 
 create function sync.cancel_executions(p_execution uuid, p_by text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9216,7 +9838,8 @@ begin
 end
 $$;
 comment on function sync.cancel_executions(uuid, text) is
-  'Cancels an execution, or all that run. Raises IS031 when it has ended already. Pages at work may commit; no other begins.';
+  'Cancels an execution, or all that run. Raises IS031 when it has ended already. Pages at work may commit; no other '
+  'begins.';
 
 create function sync.stalled_error(p_chain public.sync_chains, p_why text, p_minutes integer) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9242,7 +9865,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                  coalesce(p_chain.refusal, p_chain.last_error, (select sync.refuses(x.source_id) from public.sync_executions x where x.id = p_chain.execution_id)) as cause,
                  p_chain.lease_until is not null as killed) n
 $$;
-comment on function sync.stalled_error(public.sync_chains, text, integer) is 'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
+comment on function sync.stalled_error(public.sync_chains, text, integer) is
+  'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
 
 create function sync.end_stuck(p_execution uuid) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9264,7 +9888,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            (select j.controlled_at from public.sync_jobs j where j.id = p_execution.job_id))
     from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id where c.execution_id = p_execution.id
 $$;
-comment on function sync.last_moved(public.sync_executions) is 'When something of the execution moved last, or a person last said of it to pause or go on.';
+comment on function sync.last_moved(public.sync_executions) is
+  'When something of the execution moved last, or a person last said of it to pause or go on.';
 
 create function sync.stop_stalled(p_tries integer, p_minutes integer) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9287,7 +9912,8 @@ begin
             when c.failures + (c.lease_until is not null)::integer >= p_tries then 'tries'
             -- Nobody takes it, and nothing of any execution moves: no queue, or no function.
             when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
-            -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
+            -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before
+            -- it is judged.
             when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
              and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)
                   -- Its pages wait for a source that refuses, and for that without an end.
@@ -9329,7 +9955,8 @@ begin
 end
 $$;
 comment on function sync.stop_stalled(integer, integer) is
-  'Stops each chain whose page made no progress in so many tries, or of whose execution nothing has moved for so many minutes; the rest goes on. Returns executions of which something was stopped.';
+  'Stops each chain whose page made no progress in so many tries, or of whose execution nothing has moved for so '
+  'many minutes; the rest goes on. Returns executions of which something was stopped.';
 
 create function sync.advance_running(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9356,7 +9983,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
+comment on function sync.advance_running(smallint) is
+  'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
 
 revoke all on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
   sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),
@@ -9386,8 +10014,8 @@ begin
     update public.sync_executions set status = 'running', completed_at = null, errors = null, metrics = null, controlled_at = clock_timestamp() where id = p_execution;
     update public.sync_jobs set status = 'running', attempts = 0, last_error = null, waits_since = null where id = v_execution.job_id;
   end if;
-  -- What was not begun because of a failed one has its turn again; of what still has failed, the children are cancelled anew. The sweep sends
-  -- them: the queue would swallow the first message of a page that it has had.
+  -- What was not begun because of a failed one has its turn again; of what still has failed, the children are
+  -- cancelled anew. The sweep sends them: the queue would swallow the first message of a page that it has had.
   update public.sync_chains
      set state = 'blocked', closed_at = null, due_at = null, lease_until = null, failures = 0, unclaimed = 0, refusals = 0, refusal = null, waits_since = null,
          last_error = null, control = null
@@ -9397,7 +10025,8 @@ begin
 end
 $$;
 comment on function sync.retry_chains(uuid, uuid[]) is
-  'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with them. False: another execution of these entities runs.';
+  'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with '
+  'them. False: another execution of these entities runs.';
 
 create function sync.cancel_held() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9435,7 +10064,8 @@ begin
       where x.status = 'running' and c.entity_id = e.id and c.state in ('blocked', 'open'));
 end
 $$;
-comment on function sync.cancel_held() is 'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
+comment on function sync.cancel_held() is
+  'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
 
 create function sync.apply_controls() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9453,7 +10083,8 @@ begin
     union all select 'chain', to_jsonb(c) from public.sync_chains c where c.control = 'retry'
   loop
     select array_agg(f.id), (array_agg(f.execution_id))[1] into v_chains, v_where from sync.failed_chains(v_word.what, v_word."row") f;
-    -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has ended.
+    -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has
+    -- ended.
     v_done := v_where is null or sync.retry_chains(v_where, v_chains);
     continue when not v_done;
     if v_where is not null then
@@ -9475,7 +10106,8 @@ begin
 end
 $$;
 comment on function sync.apply_controls() is
-  'Carries out what people have said in control: every tick, and at once where it was said over HTTP. Returns the executions that go on or lost chains.';
+  'Carries out what people have said in control: every tick, and at once where it was said over HTTP. Returns the '
+  'executions that go on or lost chains.';
 
 create function sync.paused() returns table (what text, name text, source_id smallint, execution_id uuid, entity_id smallint, job_id uuid, by text, since timestamptz, message text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9508,7 +10140,8 @@ begin
     select a.id from public.sync_alerts a where a.kind = 'paused_long' and a.source_id = p_source_id and a.closed_at is null and a.subject <> all (v_kept)));
 end
 $$;
-comment on function sync.tell_paused(smallint, integer) is 'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
+comment on function sync.tell_paused(smallint, integer) is
+  'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
 
 create function sync.control(p_source_id smallint, p_what text, p_name text, p_word public.sync_control, p_by text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9542,7 +10175,9 @@ begin
 end
 $$;
 comment on function sync.control(smallint, text, text, public.sync_control, text) is
-  'Gives a word to a job (by name), an execution, an entity (by name) or a chain, and carries it out. Null: there is no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick carries it out.';
+  'Gives a word to a job (by name), an execution, an entity (by name) or a chain, and carries it out. Null: there is '
+  'no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick '
+  'carries it out.';
 
 revoke all on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
   sync.control(smallint, text, text, public.sync_control, text) from public;
@@ -9571,7 +10206,8 @@ begin
 end
 $$;
 comment on function sync.hold_chain(uuid, bigint) is
-  'Locks the chain for the commit of a page under its lease, and drops the session''s temporary tables. Raises IS010 when another delivery has it.';
+  'Locks the chain for the commit of a page under its lease, and drops the session''s temporary tables. Raises IS010 '
+  'when another delivery has it.';
 
 create function sync.hold_page(p_chain uuid, p_lease bigint, p_versions jsonb) returns public.sync_chains
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9581,7 +10217,8 @@ begin
 end
 $$;
 comment on function sync.hold_page(uuid, bigint, jsonb) is
-  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when either is not as it was.';
+  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when '
+  'either is not as it was.';
 
 create function sync.latest_starts(p_starts text[], p_start text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9599,7 +10236,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and (c.cursor_at::timestamptz, c."cursor") >= (k.watermark_at::timestamptz, coalesce(k.watermark_id, '-9223372036854775808'))
 $$;
 comment on function sync.move_watermark(uuid, public.sync_entities) is
-  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
+  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do '
+  'not tell of every change.';
 
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9610,8 +10248,8 @@ declare
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   perform sync.move_watermark(p_execution, p_entity);
-  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when the last chain that looks
-  -- for changes is through.
+  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when
+  -- the last chain that looks for changes is through.
   if exists (select from public.sync_executions where id = p_execution and not dry_run and status = 'running')
      and not exists (select from public.sync_chains
                       where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
@@ -9681,15 +10319,16 @@ begin
     raise exception 'entity %: the counts of capture % are not those of its pages', p_entity.entity_type, p_chain.capture
       using errcode = 'IS073', hint = 'A trigger of sync_page_log is off, or somebody has written to it: alter table public.sync_page_log enable trigger all. Where rows were written by hand, cancel the execution and start again.';
   end if;
-  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
+  -- Functions are deployed one after the other: what a page of another version landed is read again by the next
+  -- execution.
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
     update public.sync_checkpoints set definition_hash = 'mixed'
      where source_id = p_entity.source_id and entity_type = p_entity.entity_type
        and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   end if;
-  -- Of what this page decided under another definition than the checkpoint's, the latter no longer tells: should that definition come back,
-  -- or the pass end half way, everything is read again.
+  -- Of what this page decided under another definition than the checkpoint's, the latter no longer tells: should that
+  -- definition come back, or the pass end half way, everything is read again.
   update public.sync_checkpoints set definition_hash = 'unfinished'
    where source_id = p_entity.source_id and entity_type = p_entity.entity_type
      and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread:|none)'
@@ -9759,7 +10398,8 @@ grant execute on function sync.hold_chain(uuid, bigint), sync.hold_page(uuid, bi
 
 -- supabase/schemas/functions/page-errors.sql
 
--- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has expected.
+-- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has
+--          expected.
 -- Locks:   the open alerts of these kinds.
 
 create function sync.tell_internal(p_chain public.sync_chains, p_error jsonb) returns void
@@ -9773,7 +10413,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_executions x left join public.sync_entities e on e.id = p_chain.entity_id
    where x.id = p_chain.execution_id and not x.dry_run
 $$;
-comment on function sync.tell_internal(public.sync_chains, jsonb) is 'Opens or counts the alert internal_error about a page: at its first occurrence.';
+comment on function sync.tell_internal(public.sync_chains, jsonb) is
+  'Opens or counts the alert internal_error about a page: at its first occurrence.';
 
 create function sync.tell_retried_pages(p_source_id smallint, p_tries integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9821,7 +10462,9 @@ begin
 end
 $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
-  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
+  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job '
+  'says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after '
+  'how many a chain is stopped.';
 
 revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
 grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;
@@ -9848,8 +10491,8 @@ begin
   if v_chain.page <> p_page then
     return jsonb_build_object('outcome', 'stale');
   end if;
-  -- The queue delivers a message again when the attempt before has ended without a good answer: whoever had the lease was killed. Should
-  -- that one live after all, its commit finds another lease.
+  -- The queue delivers a message again when the attempt before has ended without a good answer: whoever had the lease
+  -- was killed. Should that one live after all, its commit finds another lease.
   if v_chain.lease_until > v_now and (v_chain.delivery = p_delivery and v_chain.attempt < p_attempt) is not true then
     return jsonb_build_object('outcome', 'leased');
   end if;
@@ -9867,8 +10510,9 @@ begin
     update public.sync_chains set unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
     return jsonb_build_object('outcome', 'source_refuses');
   end if;
-  -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try costs a
-  -- delivery or a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
+  -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each
+  -- try costs a delivery or a lease. A page of one record that kills its worker again is told to the function, which
+  -- puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
   update public.sync_chains
      set lease = lease + 1,
@@ -9890,7 +10534,8 @@ begin
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
-                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.
+                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has
+                           -- looked at its checkpoints.
                            'not_before', greatest(e.horizon, (
                               select max(k.horizon) from public.sync_checkpoints k join public.sync_entities t on t.id = v_chain.entity_id
                                where k.source_id = t.source_id and k.entity_type = t.entity_type
@@ -9901,7 +10546,8 @@ begin
                               select t.entity_type from public.sync_entities t
                                where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
                                                 and c.capture not in ('modified', 'selection', 'keys')
-                                                -- A look that has found nothing to read is no reason to compare a large table.
+                                                -- A look that has found nothing to read is no reason to compare a
+                                                -- large table.
                                                 and (c.capture in ('full', 'digest') or exists (
                                                        select from public.sync_chains r where r.execution_id = e.id and r.entity_id = t.id and (r.counts ->> 'read')::numeric > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
@@ -9915,7 +10561,8 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to '
+  'do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9929,7 +10576,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               and c.confrelid = to_regclass(format('public.%I', e.target_table)))
 $$;
 comment on function sync.unreferenced_parents(public.sync_entities) is
-  'The columns that hold parents'' ids and have no foreign key to the parent''s table, as they are called in pg_temp.page_rows.';
+  'The columns that hold parents'' ids and have no foreign key to the parent''s table, as they are called in '
+  'pg_temp.page_rows.';
 
 create function sync.check_cached(p_entity public.sync_entities, p_hits integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -9962,7 +10610,8 @@ begin
 end
 $$;
 comment on function sync.check_cached(public.sync_entities, integer) is
-  'Raises IS012 when ids of parents came from the cache and a record of the page refers to nothing, by a foreign key or, where there is none, by the mappings: all is rolled back and resolved from the table.';
+  'Raises IS012 when ids of parents came from the cache and a record of the page refers to nothing, by a foreign key '
+  'or, where there is none, by the mappings: all is rolled back and resolved from the table.';
 
 create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer,
   p_page_size integer default null) returns jsonb
@@ -9971,8 +10620,9 @@ declare
   v_chain    public.sync_chains;
   v_dispatch uuid[];
 begin
-  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no try. Its message
-  -- has a number of its own, whether the one before was noted or not: the queue swallows a repeated one.
+  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no
+  -- try. Its message has a number of its own, whether the one before was noted or not: the queue swallows a repeated
+  -- one.
   update public.sync_chains
      set lease_until = null, failures = failures + (p_page_size is null)::integer, last_error = p_error,
          page_size = coalesce(p_page_size, page_size), slow_growth = slow_growth or p_page_size is not null,
@@ -10010,7 +10660,8 @@ begin
 end
 $$;
 comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) is
-  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
+  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records '
+  '(p_page_size), or its chain fails. Returns what can run now.';
 
 revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.unreferenced_parents(public.sync_entities),
   sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;
@@ -10019,12 +10670,13 @@ grant execute on function sync.claim_page(uuid, integer, integer, jsonb, text, i
 
 -- supabase/schemas/functions/unchanged-records.sql
 
--- Purpose: tell the records of a page that nobody has touched on the target since the sync, so that the source's hash alone decides.
+-- Purpose: tell the records of a page that nobody has touched on the target since the sync, so that the source's hash
+--          alone decides.
 -- Locks:   none.
 
--- Of a record that is told here nothing but the source can have changed: where the source's hash is the kept one, too, a page would find
--- it unchanged and write nothing. Whatever else could decide (queue, warnings, another definition, DDL, a parent that no foreign key
--- holds) leaves the record to the page.
+-- Of a record that is told here nothing but the source can have changed: where the source's hash is the kept one,
+-- too, a page would find it unchanged and write nothing. Whatever else could decide (queue, warnings, another
+-- definition, DDL, a parent that no foreign key holds) leaves the record to the page.
 create function sync.untouched_records(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns table (keys bigint[], digests bigint[])
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
@@ -10068,7 +10720,9 @@ begin
 end
 $$;
 comment on function sync.untouched_records(uuid, bigint[], text) is
-  'Of some keys of a page the landed records whose target row is as the sync left it, and of which nothing else is open: each with the hash of the source''s record as it was read last. p_definition_hash: the definition that the functions have.';
+  'Of some keys of a page the landed records whose target row is as the sync left it, and of which nothing else is '
+  'open: each with the hash of the source''s record as it was read last. p_definition_hash: the definition that the '
+  'functions have.';
 
 create function sync.look_at_keys(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10078,7 +10732,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.untouched_records(p_chain, p_legacy_ids, p_definition_hash) u
 $$;
 comment on function sync.look_at_keys(uuid, bigint[], text) is
-  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records, in the same order), and the others; integers as text.';
+  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their '
+  'hashes (sync.untouched_records, in the same order), and the others; integers as text.';
 
 revoke all on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) from public;
 grant execute on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) to isthmus_worker;
@@ -10090,7 +10745,8 @@ grant execute on function sync.untouched_records(uuid, bigint[], text), sync.loo
 create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
-comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
+comment on function sync.leaving(public.sync_entities, bigint[]) is
+  'Of the records outside the predicate, those that are deleted where they have landed.';
 
 create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_dry_run uuid) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10105,7 +10761,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
           or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_dry_run: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are '
+  'not known to be gone. p_dry_run: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10119,7 +10776,8 @@ begin
   return v_ids;
 end
 $$;
-comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
+comment on function sync.without_row(public.sync_entities, bigint[]) is
+  'Of landed records, those whose target row somebody has deleted.';
 
 create function sync.asked_to_delete(p_entity public.sync_entities, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10132,7 +10790,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     except select unnest(sync.without_row(p_entity, p_gone)))
 $$;
 comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
-  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked before, or the sync does not know that it wrote them (put back, or never reconciled).';
+  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked '
+  'before, or the sync does not know that it wrote them (put back, or never reconciled).';
 
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10146,7 +10805,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from (select case when p_chain.deletes and p_entity.on_delete ->> 'policy' in ('hard', 'soft') then sync.asked_to_delete(p_entity, p_gone) else '{}' end as keys) a
 $$;
 comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
-  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
+  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to '
+  'review.';
 
 create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10170,7 +10830,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where exists (select from public.uuid_mappings_enhanced m
                   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
   on conflict (entity_id, legacy_id) do update
-     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the source.
+     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the
+     -- source.
      set gone_at = coalesce(s.gone_at, excluded.gone_at), outside = case when s.gone_at is null or s.outside then excluded.outside end, source_digest = null
 $$;
 comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
@@ -10200,7 +10861,8 @@ begin
 end
 $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
-  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
+  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among '
+  'its records.';
 
 create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_dry_run uuid)
 returns void
@@ -10219,7 +10881,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_dry_run: the dry run that asks.';
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. '
+  'p_dry_run: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10356,7 +11019,8 @@ begin
 end
 $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
-  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, p_of_request: as for sync.load_records.';
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, '
+  'p_of_request: as for sync.load_records.';
 
 create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10401,7 +11065,8 @@ begin
 end
 $$;
 comment on function sync.keep_decided(public.sync_entities, uuid, text) is
-  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values that were not written.';
+  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values '
+  'that were not written.';
 
 revoke all on function sync.page_rejections(public.sync_entities, uuid, text), sync.keep_decided(public.sync_entities, uuid, text),
   sync.page_overwritten() from public;
@@ -10410,8 +11075,9 @@ grant execute on function sync.page_rejections(public.sync_entities, uuid, text)
 
 -- supabase/schemas/functions/sides.sql
 
--- Purpose: compare what the target knows of an entity's records with itself: its mappings, row states and rows. What somebody has lost, put
---          back or changed on one of these sides is found, mapped again where it is certain, or told.
+-- Purpose: compare what the target knows of an entity's records with itself: its mappings, row states and rows. What
+--          somebody has lost, put back or changed on one of these sides is found, mapped again where it is certain,
+--          or told.
 -- Locks:   none beyond those of the statements. Application rows are read, never locked.
 
 create function sync.unmarked_sql(p_entity public.sync_entities) returns text
@@ -10422,7 +11088,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is
-  'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark that the sync gave it.';
+  'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark '
+  'that the sync gave it.';
 
 create function sync.differing_sides(p_entity public.sync_entities, p_from bigint, p_to bigint) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10453,7 +11120,8 @@ begin
 end
 $$;
 comment on function sync.differing_sides(public.sync_entities, bigint, bigint) is
-  'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are compared: nothing is joined.';
+  'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are '
+  'compared: nothing is joined.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
@@ -10514,7 +11182,10 @@ begin
 end
 $$;
 comment on function sync.strayed_records(smallint, bigint, bigint, integer, uuid) is
-  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_dry_run: as for sync.known_records.';
+  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is '
+  'known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row '
+  'with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to '
+  'another row). p_dry_run: as for sync.known_records.';
 
 create function sync.map_found(p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10525,7 +11196,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    order by x.k
   on conflict do nothing
 $$;
-comment on function sync.map_found(public.sync_entities, jsonb) is 'Maps records again whose mapping somebody has removed: [{k, id}].';
+comment on function sync.map_found(public.sync_entities, jsonb) is
+  'Maps records again whose mapping somebody has removed: [{k, id}].';
 
 create function sync.map_again(p_entity public.sync_entities, p_unmapped bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10556,7 +11228,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_unmapped_parents() is
-  'Asks for the parents that records of a page wait for although they have landed: somebody has removed their mappings, and reading them puts these right.';
+  'Asks for the parents that records of a page wait for although they have landed: somebody has removed their '
+  'mappings, and reading them puts these right.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.find_again(p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
@@ -10610,7 +11283,8 @@ begin
 end
 $$;
 comment on function sync.find_again(public.sync_entities, bigint[], uuid[]) is
-  'Before records that the source no longer has are judged: maps those again whose row is there, and forgets those of which nothing is. p_ids: the ids that the sync makes for them.';
+  'Before records that the source no longer has are judged: maps those again whose row is there, and forgets those '
+  'of which nothing is. p_ids: the ids that the sync makes for them.';
 
 create function sync.tell_digest(p_execution uuid, p_entity public.sync_entities, p_edits jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10647,7 +11321,8 @@ begin
 end
 $$;
 comment on function sync.tell_digest(uuid, public.sync_entities, jsonb) is
-  'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before ({share, records}); closes them when that is over.';
+  'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before '
+  '({share, records}); closes them when that is over.';
 
 revoke all on function sync.unmarked_sql(public.sync_entities), sync.differing_sides(public.sync_entities, bigint, bigint),
   sync.strayed_records(smallint, bigint, bigint, integer, uuid), sync.map_found(public.sync_entities, jsonb),
@@ -10687,7 +11362,8 @@ begin
     from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
     join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
 
-  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted first, it is left alone.
+  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted
+  -- first, it is left alone.
   for v_entity in
     select e.id from public.sync_entities e
      where e.adoption_epoch = 0 and e.id in (select entity_id from pg_temp.page_requests) order by e.id
@@ -10784,7 +11460,8 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
      and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
 
-  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the others.
+  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the
+  -- others.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'
     from (select w.* from pg_temp.page_plan q
@@ -10814,7 +11491,8 @@ begin
 end
 $$;
 comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
-  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, '
+  'checkpoint and the next chains.';
 
 revoke all on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb) from public;
@@ -10837,7 +11515,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by c.due_at limit p_limit
 $$;
 comment on function sync.overdue_chains(integer) is
-  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at once send the same deduplication id.';
+  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at '
+  'once send the same deduplication id.';
 
 create function sync.note_sends(p_lease_seconds integer, p_sends jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10865,14 +11544,16 @@ begin
 end
 $$;
 comment on function sync.note_sends(integer, jsonb) is
-  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to be sent again after a growing pause.';
+  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to '
+  'be sent again after a growing pause.';
 
 create function sync.tell_refused_sends(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_told jsonb;
 begin
-  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
+  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is
+  -- over.
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
@@ -10891,7 +11572,8 @@ begin
 end
 $$;
 comment on function sync.tell_refused_sends(smallint) is
-  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it does again.';
+  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it '
+  'does again.';
 
 create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10901,7 +11583,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   having count(*) > 0
 $$;
 comment on function sync.unclaimed_chains(smallint) is
-  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
+  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; '
+  'null: none.';
 
 create function sync.tell_unrun_pages(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10914,7 +11597,8 @@ begin
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
    where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0;
-  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more
+  -- than once by then.
   if v_told is not null and (
        exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
                 where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
@@ -10934,7 +11618,8 @@ begin
 end
 $$;
 comment on function sync.tell_unrun_pages(smallint) is
-  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was run, and closes it when one is.';
+  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was '
+  'run, and closes it when one is.';
 
 create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10959,7 +11644,9 @@ create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) return
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids)) where source_id = p_source_id and what = 'dead_letters'
 $$;
-comment on function sync.note_dead_letters(smallint, jsonb) is 'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once more.';
+comment on function sync.note_dead_letters(smallint, jsonb) is
+  'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once '
+  'more.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
   sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),
@@ -10971,8 +11658,8 @@ grant execute on function sync.overdue_chains(integer), sync.note_sends(integer,
 -- supabase/schemas/functions/adoption-pages.sql
 
 -- Purpose: take over the ids of a target that an earlier migration filled, page by page.
--- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application rows are
---          read, never locked or written.
+-- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application
+--          rows are read, never locked or written.
 
 create function sync.find_rows(p_entity public.sync_entities, p_after bigint, p_limit integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -10997,7 +11684,8 @@ begin
 end
 $$;
 comment on function sync.find_rows(public.sync_entities, bigint, integer) is
-  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped (already), surplus or claimed (the id or the row is taken), undecided.';
+  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped '
+  '(already), surplus or claimed (the id or the row is taken), undecided.';
 
 create function sync.keep_verdicts(p_entity public.sync_entities, p_chain public.sync_chains, p_last bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11013,7 +11701,8 @@ begin
   select p_entity.source_id, p_entity.entity_type, legacy_id, id, p_entity.source_table, p_entity.target_table
     from pg_temp.page_found where verdict = 'adopted' order by legacy_id;
   if found then
-    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
+    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a
+    -- full one.
     update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
      where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
   end if;
@@ -11127,7 +11816,8 @@ begin
 end
 $$;
 comment on function sync.adopt_page(uuid, bigint, integer) is
-  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, cursor and the next page.';
+  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, '
+  'cursor and the next page.';
 
 revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),
@@ -11163,7 +11853,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
              where execution_id = p_dry_run and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
-  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_dry_run), or in earnest.';
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed '
+  'for it already: by this dry run (p_dry_run), or in earnest.';
 
 create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11276,7 +11967,8 @@ begin
     on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   if v_full or p_page -> 'range' <> 'null' then
-    -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.
+    -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says
+    -- otherwise.
     update public.sync_checkpoints set definition_hash = 'unfinished'
      where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
   end if;
@@ -11284,7 +11976,8 @@ begin
 end
 $$;
 comment on function sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb) is
-  'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the next chains.';
+  'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the '
+  'next chains.';
 
 revoke all on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
   sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),
@@ -11356,7 +12049,8 @@ begin
 end
 $$;
 comment on function sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) is
-  'find_again of a dry run: records that the source no longer has and whose row is back, or has lost its mark, count as landed.';
+  'find_again of a dry run: records that the source no longer has and whose row is back, or has lost its mark, count '
+  'as landed.';
 
 revoke all on function sync.plan_landed(uuid, public.sync_entities, jsonb), sync.plan_found(uuid, public.sync_entities, jsonb),
   sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) from public;
@@ -11365,8 +12059,10 @@ grant execute on function sync.plan_landed(uuid, public.sync_entities, jsonb), s
 
 -- supabase/schemas/functions/digest.sql
 
--- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
--- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
+-- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a
+--          digest.
+-- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read,
+--          never locked.
 
 create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_dry_run uuid) returns table (legacy_id bigint, digest bigint)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11396,7 +12092,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
 $$;
 comment on function sync.known_records(smallint, bigint, bigint, uuid) is
-  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_dry_run: as this dry run has read and planned it.';
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. '
+  'p_dry_run: as this dry run has read and planned it.';
 
 create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_dry_run uuid) returns table (bucket bigint, n bigint, digest numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11416,7 +12113,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by s.legacy_id limit p_limit
 $$;
 comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
-  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
+  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may '
+  'have deleted them since, and no comparison of records tells.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
@@ -11467,7 +12165,9 @@ begin
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_dry_run: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), '
+  'or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone '
+  '(returned). p_dry_run: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11480,7 +12180,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from jsonb_each(p_found) f
 $$;
 comment on function sync.merge_found(jsonb, jsonb) is
-  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
+  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the '
+  'first 1,000}.';
 
 create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_mapped jsonb, p_found jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11497,7 +12198,8 @@ begin
     perform sync.plan_found(v_chain.execution_id, v_entity, p_mapped);
   else
     perform sync.map_found(v_entity, p_mapped);
-    -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still tells its work from people's.
+    -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still
+    -- tells its work from people's.
     update public.sync_row_states s set written_by = null
      where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
        and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
@@ -11516,7 +12218,8 @@ begin
 end
 $$;
 comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb) is
-  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
+  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, '
+  'cursor and the next chains.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
   sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),
@@ -11527,7 +12230,8 @@ grant execute on function sync.known_records(smallint, bigint, bigint, uuid), sy
 
 -- supabase/schemas/functions/plan.sql
 
--- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to sync_pending_keys, for this execution alone.
+-- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to
+--          sync_pending_keys, for this execution alone.
 -- Locks:   the chain's row; the execution's row when a chain closes.
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
@@ -11537,7 +12241,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       or exists (select from public.sync_conflicts c
                   where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open'))
 $$;
-comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record is in the queue or has been planned in this execution.';
+comment on function sync.is_known(uuid, smallint, bigint) is
+  'Whether a record is in the queue or has been planned in this execution.';
 
 create function sync.newly_stopped(p_execution uuid, p_entity_id smallint) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11554,7 +12259,8 @@ begin
 end
 $$;
 comment on function sync.newly_stopped(uuid, smallint) is
-  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows as stopped by it.';
+  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows '
+  'as stopped by it.';
 
 create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_gone bigint[], p_page jsonb)
 returns void
@@ -11639,7 +12345,8 @@ begin
 end
 $$;
 comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb) is
-  'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
+  'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of '
+  'them: the rest is counted in sync_page_log.';
 
 create function sync.plan_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11690,7 +12397,8 @@ begin
 end
 $$;
 comment on function sync.plan_page(uuid, bigint, text, jsonb, jsonb) is
-  'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the application or of the sync''s memory is written.';
+  'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the '
+  'application or of the sync''s memory is written.';
 
 create function sync.plan_join_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11717,7 +12425,8 @@ begin
 end
 $$;
 comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
-  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of joined rows.';
+  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of '
+  'joined rows.';
 
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint),
@@ -11737,7 +12446,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select c.deletes, n.key, sum(n.value::numeric) as n from public.sync_chains c cross join lateral jsonb_each_text(c.counts) n
      where c.execution_id = p_execution and c.entity_id = p_entity.id group by c.deletes, n.key
   ), counted as (
-    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
+    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at
+    -- by itself.
     select 'delete' as kind, null as field, deletes, n as records from pages where key = 'deleted'
     union all select 'null', substr(key, 8), false, sum(n) from pages where key like 'nulled %' group by key
     union all select 'overwrite', null, false, sum(n) from pages where key = 'overwritten' and sync.counts_overwritten(p_entity)
@@ -11784,7 +12494,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'brakes', sync.foretold_brakes(p_execution, p_entity))
 $$;
 comment on function sync.plan_report(uuid, public.sync_entities) is
-  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be inserted and updated, and what the brake would stop. No values of a row.';
+  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be '
+  'inserted and updated, and what the brake would stop. No values of a row.';
 
 create function sync.forget_plan(p_execution uuid, p_entity_id smallint, p_rows integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11862,7 +12573,8 @@ begin
 end
 $$;
 comment on function sync.commit_plan(uuid, bigint, integer, integer) is
-  'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the execution.';
+  'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the '
+  'execution.';
 
 revoke all on function sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;
@@ -11920,8 +12632,8 @@ begin
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_alerts', v_count);
 
-  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds such a row, as a
-  -- decision that is being made does, they are left for the next time.
+  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds
+  -- such a row, as a decision that is being made does, they are left for the next time.
   begin
     delete from public.sync_executions where id = any (array(
       select e.id from (select x.* from public.sync_executions x
@@ -11945,7 +12657,8 @@ begin
 end
 $$;
 comment on function sync.remove_aged(integer) is
-  'Removes history that is older than public.sync_retention says, up to p_rows rows of each table; returns how many went, by table.';
+  'Removes history that is older than public.sync_retention says, up to p_rows rows of each table; returns how many '
+  'went, by table.';
 
 create function sync.remove_history() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11958,7 +12671,8 @@ exception when others then
 end
 $$;
 comment on function sync.remove_history() is
-  'Removes some of the history that is older than public.sync_retention says, and opens or closes the alert history_kept. The job isthmus-remove-history runs it every minute.';
+  'Removes some of the history that is older than public.sync_retention says, and opens or closes the alert '
+  'history_kept. The job isthmus-remove-history runs it every minute.';
 
 revoke all on function sync.remove_aged(integer), sync.remove_history() from public;
 
@@ -11996,7 +12710,8 @@ begin
 end
 $$;
 comment on function sync.edited_records(smallint, text[]) is
-  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
+  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in '
+  'any column); what was decided for the target is such an edit.';
 
 create function sync.tell_differences(p_chain public.sync_chains) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12015,7 +12730,8 @@ begin
 end
 $$;
 comment on function sync.tell_differences(public.sync_chains) is
-  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, and closes that of each in which they do not.';
+  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, '
+  'and closes that of each in which they do not.';
 
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
@@ -12074,7 +12790,8 @@ begin
 end
 $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
-  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
+  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares '
+  'everything once more, or finishes the execution.';
 
 revoke all on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;
@@ -12092,7 +12809,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   on conflict (name) do update set name = excluded.name
   returning id
 $$;
-comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
+comment on function sync.begin_source(text) is
+  'The id of a source, registered on first use with a namespace of its own.';
 
 create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12114,7 +12832,8 @@ begin
   if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest and coalesce(v_accepted <= v_until, true) then
     return false;
   end if;
-  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
+  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote
+  -- since, by comparing.
   update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
   perform sync.raise_alert('target_restored', 'critical', p_source_id, null, null,
     'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
@@ -12123,7 +12842,8 @@ begin
 end
 $$;
 comment on function sync.notice_target(smallint, bigint) is
-  'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
+  'True: this database was put back since the last execution, as a person has accepted; then both sides are '
+  'compared. p_witness: the last execution that the cache remembers.';
 
 create function sync.begin_execution(p_start jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12137,7 +12857,8 @@ declare
   v_dispatch  uuid[];
 begin
   select * into strict v_source from public.sync_sources where id = (p_start ->> 'source_id')::smallint for no key update;
-  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
+  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over
+  -- alone.
   select x.id into v_active from public.sync_executions x
    where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
      and (not (v_selective or x.selective) or p_start ->> 'kind' = 'adopt'
@@ -12251,7 +12972,8 @@ begin
 end
 $$;
 comment on function sync.begin_execution(jsonb) is
-  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a source, target or installation that is new.';
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a '
+  'source, target or installation that is new.';
 
 revoke all on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
 grant execute on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;
@@ -12283,13 +13005,15 @@ begin
   return v_id;
 end
 $$;
-comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
+comment on function sync.begin_tick(uuid) is
+  'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
 create function sync.note_idle_parts(p_id uuid, p_idle text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set idle = p_idle where id = p_id
 $$;
-comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
+comment on function sync.note_idle_parts(uuid, text[]) is
+  'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
 
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12299,7 +13023,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            format('An error that nobody has expected ended the part %s of a tick. The other parts go on, and it is tried with the next tick. See tick.failed in the log of sync-tick at that time.', split_part(f, ':', 1)),
            jsonb_build_object('part', split_part(f, ':', 1), 'code', 'INTERNAL'), 'tick ' || split_part(f, ':', 1))
     from unnest(p_failed) f where f like '%: INTERNAL';
-  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
+  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks
+  -- seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
@@ -12309,7 +13034,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
-  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat '
+  'address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12318,7 +13044,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     case when exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' <> 'EXECUTION_ACTIVE') then 'jobs' end,
     case when exists (select from public.sync_chains where state = 'open' and refusals > 0) then 'sends' end], null)
 $$;
-comment on function sync.held_up() is 'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not accept.';
+comment on function sync.held_up() is
+  'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not '
+  'accept.';
 
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12370,14 +13098,16 @@ begin
   return v_secret;
 end
 $$;
-comment on function sync.read_secret(text) is 'A secret of Vault. What is raised names the secret and never its value. A missing one: SQLSTATE 42704.';
+comment on function sync.read_secret(text) is
+  'A secret of Vault. What is raised names the secret and never its value. A missing one: SQLSTATE 42704.';
 
 create function sync.tick_request(out url text, out headers jsonb)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
 declare
   v_url text := sync.read_secret('isthmus_functions_url');
   v_key text := sync.read_secret('isthmus_secret_key');
-  -- Without TLS the key would be everybody's on the way; on the machine itself, or in its own network of containers, there is no way.
+  -- Without TLS the key would be everybody's on the way; on the machine itself, or in its own network of containers,
+  -- there is no way.
   c_secure constant text := '^https://[^[:space:]/?#@\\]+(/[^[:space:]?#@\\]*)?$';
   c_local  constant text := '^http://(localhost|127[.]0[.]0[.]1|\[::1\]|host[.]docker[.]internal|[a-z0-9_-]+)(:[0-9]{1,5})?(/[^[:space:]?#@\\]*)?$';
 begin
@@ -12398,7 +13128,8 @@ begin
   headers := jsonb_build_object('content-type', 'application/json', 'apikey', v_key);
 end
 $$;
-comment on function sync.tick_request() is 'Address and headers of the call of sync-tick, from Vault, checked. What is raised holds neither.';
+comment on function sync.tick_request() is
+  'Address and headers of the call of sync-tick, from Vault, checked. What is raised holds neither.';
 
 create function sync.has_foreign_trigger(p_table regclass) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12410,10 +13141,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                         where d.classid = 'pg_proc'::regclass and d.objid = t.tgfoid and d.refclassid = 'pg_extension'::regclass
                           and d.deptype = 'e' and e.extname = 'pg_net'))
 $$;
-comment on function sync.has_foreign_trigger(regclass) is 'Whether a trigger hangs on this table that does not come with pg_net.';
+comment on function sync.has_foreign_trigger(regclass) is
+  'Whether a trigger hangs on this table that does not come with pg_net.';
 
--- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a failed
--- insert is the whole row, the key in the header included. A caught error prints nothing, and only its SQLSTATE is told.
+-- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a
+-- failed insert is the whole row, the key in the header included. A caught error prints nothing, and only its
+-- SQLSTATE is told.
 create function sync.send_request(p_what text, p_url text, p_headers jsonb, p_body jsonb, p_timeout_ms integer) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -12421,7 +13154,8 @@ declare
   v_request bigint;
 begin
   begin
-    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
+    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody
+    -- adds one.
     if has_table_privilege('net.http_request_queue', 'insert') then
       execute 'lock table net.http_request_queue in row exclusive mode';
     end if;
@@ -12447,7 +13181,8 @@ begin
 end
 $$;
 comment on function sync.send_request(text, text, jsonb, jsonb, integer) is
-  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) holds neither address nor header.';
+  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) '
+  'holds neither address nor header.';
 
 create function sync.call_tick() returns uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12475,7 +13210,8 @@ begin
 end
 $$;
 comment on function sync.call_tick() is
-  'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is told without a secret. null: not set up yet, or held by whoever changes a key.';
+  'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is '
+  'told without a secret. null: not set up yet, or held by whoever changes a key.';
 
 revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass),
   sync.send_request(text, text, jsonb, jsonb, integer), sync.call_tick() from public;
@@ -12494,8 +13230,9 @@ declare
 begin
   select array_agg(request_id), min(created_at) - interval '5 seconds' into v_requests, v_since from public.sync_ticks
    where created_at > now() - interval '15 minutes' and request_id is not null and answered_at is null;
-  -- The answers of everybody stand there, for hours, with an index on their time alone. The newest are looked at; where even
-  -- that index is gone, a large table is not read. What is not found here shows in that no tick does its work.
+  -- The answers of everybody stand there, for hours, with an index on their time alone. The newest are looked at;
+  -- where even that index is gone, a large table is not read. What is not found here shows in that no tick does its
+  -- work.
   if v_requests is null or v_answers is null
      or (pg_relation_size(v_answers) > 8388608 and not exists (
            select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -12558,7 +13295,8 @@ begin
   end;
 end
 $$;
-comment on function sync.tick_obstacle() is 'Why the job isthmus-sync-tick makes no call, and what to do; null: nothing keeps it. Without a secret.';
+comment on function sync.tick_obstacle() is
+  'Why the job isthmus-sync-tick makes no call, and what to do; null: nothing keeps it. Without a secret.';
 
 create function sync.pg_net_state() returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12690,7 +13428,8 @@ begin
 end
 $$;
 comment on function sync.judge_ticks() is
-  'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
+  'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told '
+  'yet, and what was told stays.';
 
 create function sync.watch_delivery() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12707,7 +13446,8 @@ begin
 end
 $$;
 comment on function sync.watch_delivery() is
-  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked for 5 minutes, and closes it when it has.';
+  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked '
+  'for 5 minutes, and closes it when it has.';
 
 create function sync.note_addressed() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12722,7 +13462,8 @@ exception when others then
   null;
 end
 $$;
-comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
+comment on function sync.note_addressed() is
+  'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
 
 create function sync.watch_tick() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -12744,7 +13485,9 @@ begin
 end
 $$;
 comment on function sync.watch_tick() is
-  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, '
+  'tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs '
+  'it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;
@@ -12752,7 +13495,8 @@ grant execute on function sync.watch_delivery() to isthmus_worker;
 
 -- supabase/schemas/functions/work-watch.sql
 
--- Purpose: tell of jobs that work for longer than they should, and of entities that have not been in step for longer than they should.
+-- Purpose: tell of jobs that work for longer than they should, and of entities that have not been in step for longer
+--          than they should.
 -- Locks:   open alerts of these kinds.
 
 create function sync.work_at(p_source_id smallint) returns jsonb
@@ -12773,7 +13517,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                    and x.control is null and j.control is null))
 $$;
 comment on function sync.work_at(smallint) is
-  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the '
+  'execution began that read it last), and the executions of jobs that run, with what they usually take.';
 
 create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12792,7 +13537,8 @@ begin
 end
 $$;
 comment on function sync.tell_work(smallint, jsonb, jsonb) is
-  'Opens the alerts entities_lag ({severity, message, details}; null: none lags) and job_late ([{job, execution, severity, message, details}]), and closes those whose cause is gone.';
+  'Opens the alerts entities_lag ({severity, message, details}; null: none lags) and job_late ([{job, execution, '
+  'severity, message, details}]), and closes those whose cause is gone.';
 
 revoke all on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) from public;
 grant execute on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) to isthmus_worker;
@@ -12801,7 +13547,8 @@ grant execute on function sync.work_at(smallint), sync.tell_work(smallint, jsonb
 
 -- Purpose: what a message about alerts says, and how it is signed. No value of a row, no address and no key.
 
--- By the definition of HMAC (RFC 2104), from what the server has in pg_catalog: pgcrypto stands in another schema here and there, or nowhere.
+-- By the definition of HMAC (RFC 2104), from what the server has in pg_catalog: pgcrypto stands in another schema
+-- here and there, or nowhere.
 create function sync.hmac_sha256(p_key text, p_message text) returns text
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -12828,7 +13575,8 @@ create function sync.chat_text(p_text text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select replace(replace(replace(left(regexp_replace(p_text, '[[:cntrl:]]+', ' ', 'g'), 2000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;')
 $$;
-comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
+comment on function sync.chat_text(text) is
+  'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
 
 create function sync.project_ref() returns text
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12845,7 +13593,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'https://supabase.com/dashboard/project/' || p_ref || '/editor/' || 'public.sync_alerts'::regclass::oid || '?schema=public'
       || coalesce('&filter=id%3Aeq%3A' || p_alert, '')
 $$;
-comment on function sync.studio_link(text, uuid) is 'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
+comment on function sync.studio_link(text, uuid) is
+  'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
 
 create function sync.alert_codes(p_alert public.sync_alerts) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12863,7 +13612,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Whatever is no code of ours does not leave.
   select array(select code from codes where code ~ '^([A-Z][A-Z0-9_]{1,59}|SQLSTATE [0-9A-Z]{5})$' group by code order by count(*) desc, code limit 5)
 $$;
-comment on function sync.alert_codes(public.sync_alerts) is 'The codes of what an alert is about, the most frequent first, five at most.';
+comment on function sync.alert_codes(public.sync_alerts) is
+  'The codes of what an alert is about, the most frequent first, five at most.';
 
 create function sync.alert_entities(p_alert public.sync_alerts) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12899,7 +13649,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'acknowledgedBy', p_alert.acknowledged_by, 'link', sync.studio_link(p_ref, p_alert.id))
     from (select sync.alert_entities(p_alert) as names) e
 $$;
-comment on function sync.alert_facts(public.sync_alerts, text) is 'What a message tells of an alert. p_ref: the project''s.';
+comment on function sync.alert_facts(public.sync_alerts, text) is
+  'What a message tells of an alert. p_ref: the project''s.';
 
 create function sync.alert_name(p_facts jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12918,7 +13669,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
         || case when (p_facts ->> 'entityCount')::integer > 5 then format(' and %s more', (p_facts ->> 'entityCount')::integer - 5) else '' end || '.' end,
     'Job: ' || (p_facts ->> 'job') || '.', 'Execution: ' || (p_facts ->> 'execution') || '.'), ''))
 $$;
-comment on function sync.about_line(jsonb) is 'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is known of these.';
+comment on function sync.about_line(jsonb) is
+  'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is '
+  'known of these.';
 
 create function sync.single_message(p_id uuid, p_event text, p_slot text, p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12930,7 +13683,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       || coalesce(chr(10) || replace(f.facts ->> 'link', '&', '&amp;'), '')) || f.facts
     from (select sync.alert_facts(p_alert, p_ref) as facts) f
 $$;
-comment on function sync.single_message(uuid, text, text, public.sync_alerts, text) is 'The message about one alert: text for a chat, and the same as fields.';
+comment on function sync.single_message(uuid, text, text, public.sync_alerts, text) is
+  'The message about one alert: text for a chat, and the same as fields.';
 
 create function sync.digest_message(p_id uuid, p_of text, p_slot text, p_alerts uuid[], p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12948,7 +13702,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from public.sync_alerts x where x.id = any (p_alerts)) a
 $$;
 comment on function sync.digest_message(uuid, text, text, uuid[], text) is
-  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as open are over; the facts of the first 100 beside it.';
+  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as '
+  'open are over; the facts of the first 100 beside it.';
 
 create function sync.short_message(p_body jsonb, p_status integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12958,7 +13713,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       || format(' The whole message was refused here with status %s. See sync_alerts.', p_status)))
 $$;
 comment on function sync.short_message(jsonb, integer) is
-  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that the rest was refused.';
+  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that '
+  'the rest was refused.';
 
 create function sync.test_message(p_id uuid) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -12973,7 +13729,8 @@ revoke all on function sync.hmac_sha256(text, text), sync.chat_text(text), sync.
 
 -- supabase/schemas/functions/alert-outbox.sql
 
--- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
+-- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over,
+--          one instead of a storm.
 -- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
 
 create function sync.slots_past_bound() returns text[]
@@ -12982,14 +13739,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 where (select d.created_at from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' order by d.created_at desc
                         offset coalesce((select hourly from public.sync_alert_settings), 20) - 1 limit 1) > clock_timestamp() - interval '1 hour')
 $$;
-comment on function sync.slots_past_bound() is 'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
+comment on function sync.slots_past_bound() is
+  'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
 
 create function sync.slots_at_rest() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select array(select s.slot from unnest(sync.slots_past_bound()) s (slot)
                 where exists (select from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' and d.created_at > clock_timestamp() - interval '10 minutes'))
 $$;
-comment on function sync.slots_at_rest() is 'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
+comment on function sync.slots_at_rest() is
+  'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
 
 create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13023,15 +13782,18 @@ begin
 end
 $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
-  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than '
+  'digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
 
 create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of everything.
+  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of
+  -- everything.
   select case when p_kind = 'alert_undelivered' then case p_subject when 'second' then 'first' else 'second' end
               when p_second and not p_first then 'second' else 'first' end
 $$;
-comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
+comment on function sync.slot_of(text, text, boolean, boolean) is
+  'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
 
 create function sync.move_messages() returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13042,7 +13804,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where a.id in (select b.id from public.sync_alerts b
                    where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
+comment on function sync.move_messages() is
+  'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the '
+  'same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13055,7 +13819,8 @@ declare
   v_slots  text[] := '{}';
   v_rest   text[] := sync.slots_at_rest();
 begin
-  -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
+  -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over,
+  -- wherever they were told of it.
   for v_alert in
     -- What has come back once is over when it stays away.
     select * from public.sync_alerts
@@ -13077,7 +13842,8 @@ begin
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
-       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was
+       -- told as over.
        and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
               and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
@@ -13109,14 +13875,16 @@ begin
 end
 $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
-  'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
+  'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which '
+  'addresses there are. Returns how many messages.';
 
 revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
   sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;
 
 -- supabase/schemas/functions/undelivered.sql
 
--- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is told instead, and who hears of it.
+-- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is
+--          told instead, and who hears of it.
 -- Locks:   the rows of messages, and the alert alert_undelivered, where nobody else holds it.
 
 create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
@@ -13126,14 +13894,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     or (p_message.event = 'cleared' or coalesce(p_message.body ->> 'of', '') in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
 $$;
 comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment '
+  'ago, or it says that one is over, for 30 days.';
 
 create function sync.end_unneeded(p_message public.sync_alert_deliveries) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when p_message.event in ('opened', 'escalated') or p_message.body ->> 'of' in ('opened', 'escalated') then 'missed' else 'dropped' end
 $$;
 comment on function sync.end_unneeded(public.sync_alert_deliveries) is
-  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is told in a summary.';
+  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is '
+  'told in a summary.';
 
 create function sync.fresh_body(p_message public.sync_alert_deliveries, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13142,7 +13912,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               else p_message.body end
 $$;
 comment on function sync.fresh_body(public.sync_alert_deliveries, text) is
-  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since nobody else says it.';
+  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since '
+  'nobody else says it.';
 
 create function sync.wake_messages(p_slot text, p_ref text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13154,7 +13925,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
    where d.id = n.id
 $$;
-comment on function sync.wake_messages(text, text) is 'What was given up at an address waits again where it is still so, however old it is.';
+comment on function sync.wake_messages(text, text) is
+  'What was given up at an address waits again where it is still so, however old it is.';
 
 create function sync.was_told(p_alert uuid, p_slot text, p_before bigint) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13164,7 +13936,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where d.alert_ids @> array[p_alert] and d.slot = p_slot and d.ordinal < p_before
      and (d.event in ('opened', 'escalated') or d.body ->> 'of' in ('opened', 'escalated'))
 $$;
-comment on function sync.was_told(uuid, text, bigint) is 'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this ordinal count.';
+comment on function sync.was_told(uuid, text, bigint) is
+  'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this '
+  'ordinal count.';
 
 create function sync.drop_untold_ends(p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13184,7 +13958,8 @@ begin
   end loop;
 end
 $$;
-comment on function sync.drop_untold_ends(text) is 'That an alert is over is nothing to an address to which nothing had come about it.';
+comment on function sync.drop_untold_ends(text) is
+  'That an alert is over is nothing to an address to which nothing had come about it.';
 
 create function sync.put_summary(p_slot text, p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13208,7 +13983,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.put_summary(text, text) is 'One message about what opened and was over while nothing arrived at an address.';
+comment on function sync.put_summary(text, text) is
+  'One message about what opened and was over while nothing arrived at an address.';
 
 create function sync.nobody_told() returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13227,7 +14003,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                             where o.alert_ids @> array[a.id] and o.ordinal > d.ordinal and o.status = 'delivered' and sync.end_unneeded(o) = 'missed'))
 $$;
 comment on function sync.nobody_told() is
-  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that (alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
+  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that '
+  '(alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
 
 create function sync.probe_slot(p_slot text, p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13245,7 +14022,8 @@ begin
 end
 $$;
 comment on function sync.probe_slot(text, text) is
-  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a summary of them.';
+  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a '
+  'summary of them.';
 
 create function sync.slot_secret(p_slot text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -13295,7 +14073,9 @@ begin
 end
 $$;
 comment on function sync.tell_undelivered(boolean, boolean, text) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for '
+  'it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; '
+  'before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
 
 revoke all on function sync.is_needed(public.sync_alert_deliveries), sync.end_unneeded(public.sync_alert_deliveries), sync.fresh_body(public.sync_alert_deliveries, text),
   sync.wake_messages(text, text), sync.was_told(uuid, text, bigint), sync.drop_untold_ends(text), sync.put_summary(text, text), sync.nobody_told(), sync.probe_slot(text, text),
@@ -13303,7 +14083,8 @@ revoke all on function sync.is_needed(public.sync_alert_deliveries), sync.end_un
 
 -- supabase/schemas/functions/deliver-alerts.sql
 
--- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key come from Vault.
+-- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key
+--          come from Vault.
 -- Locks:   the row of public.sync_alert_settings, so that one look is at work at a time; the rows of messages.
 
 create function sync.address_of(p_secret text, out url text, out problem text)
@@ -13328,7 +14109,8 @@ exception
     get stacked diagnostics problem = message_text;
 end
 $$;
-comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
+comment on function sync.address_of(text) is
+  'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
 
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13351,7 +14133,8 @@ begin
 end
 $$;
 comment on function sync.webhook_headers(uuid, text) is
-  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises 55000 for what is no key, without it.';
+  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises '
+  '55000 for what is no key, without it.';
 
 create function sync.note_failed_try(p_id uuid, p_status integer, p_error text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13363,14 +14146,16 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select coalesce((select tries from public.sync_alert_settings), 8) as most) s
    where d.id = p_id
 $$;
-comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
+comment on function sync.note_failed_try(uuid, integer, text) is
+  'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
 
 create function sync.refuses_message(p_status integer) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Key, address, time and rate are the address's matter.
   select p_status between 400 and 499 and p_status not in (401, 403, 404, 408, 410, 429)
 $$;
-comment on function sync.refuses_message(integer) is 'Whether a status refuses this one message for good, and tells nothing of the address.';
+comment on function sync.refuses_message(integer) is
+  'Whether a status refuses this one message for good, and tells nothing of the address.';
 
 create function sync.note_refused_message(p_message public.sync_alert_deliveries, p_status integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13384,7 +14169,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where d.id = p_message.id
 $$;
 comment on function sync.note_refused_message(public.sync_alert_deliveries, integer) is
-  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the message has failed.';
+  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the '
+  'message has failed.';
 
 create function sync.read_webhook_answers() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
@@ -13436,7 +14222,8 @@ begin
 end
 $$;
 comment on function sync.read_webhook_answers() is
-  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else and two minutes of silence a failed try. Returns how many answers there were.';
+  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else '
+  'and two minutes of silence a failed try. Returns how many answers there were.';
 
 create function sync.send_message(p_message public.sync_alert_deliveries, p_url text, p_problem text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13467,7 +14254,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
+comment on function sync.send_message(public.sync_alert_deliveries, text, text) is
+  'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13502,7 +14290,8 @@ begin
 end
 $$;
 comment on function sync.beat() is
-  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has '
+  'succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -13558,7 +14347,8 @@ begin
 end
 $$;
 comment on function sync.deliver_alerts() is
-  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
+  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job '
+  'isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
 
 create function sync.test_alert() returns setof uuid
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -13567,7 +14357,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select id from public.sync_alert_deliveries where event = 'test' and status in ('waiting', 'sent') order by slot;
 $$;
 comment on function sync.test_alert() is
-  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
+  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, '
+  'which say what became of each.';
 
 revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
   sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { relative, resolve } from "node:path";
 
-// What vitest's JSON reports of CI's runs say. `files REPORT`: the files to run once more; `sum STATUS REPORT...`: the closing lines.
-// Beside each report, REPORT.again is what its failed files did when they ran alone.
+// What vitest's JSON reports of CI's runs say. `files REPORT`: the files to run once more; `sum STATUS REPORT...`:
+// the closing lines. Beside each report, REPORT.again is what its failed files did when they ran alone.
 
 export interface Report {
   readonly testResults: readonly {
@@ -27,7 +27,8 @@ export function filesToRunAgain({ testResults }: Report): string[] {
 }
 
 /**
- * What ran, all told: a test that failed and passed alone has passed, and is named as unsteady. A file that did not load is a failure.
+ * What ran, all told: a test that failed and passed alone has passed, and is named as unsteady. A file that did not
+ * load is a failure.
  * @param runs pairs of reports: of a run, and of its failed files once more (undefined: they were not run)
  */
 export function summary(runs: readonly (readonly [Report, Report | undefined])[]): {

@@ -23,9 +23,9 @@ export function kindsIn(text: string): ReadonlyMap<string, ReadonlyMap<string, s
 }
 
 /**
- * What the compiler knew about the columns that the entities name, for the check of the live catalogs: kind → columns,
- * by table. Only these columns, so that a function's bundle does not carry two whole schemas; but of source tables that drive no
- * entity, and so have no list of ignored columns, the names of all, by which a new one is told.
+ * What the compiler knew about the columns that the entities name, for the check of the live catalogs: kind →
+ * columns, by table. Only these columns, so that a function's bundle does not carry two whole schemas; but of source
+ * tables that drive no entity, and so have no list of ignored columns, the names of all, by which a new one is told.
  */
 export async function generateKinds(
   folder: string,

@@ -10,7 +10,8 @@ import { writeOrCheck } from "./write-or-check.ts";
 
 /**
  * The registry of the entity files of a folder: those that call defineEntity, in the order of their names. A bundler
- * cannot glob, so the list is generated; adding an entity stays adding one file. With each goes a hash of the code behind it.
+ * cannot glob, so the list is generated; adding an entity stays adding one file. With each goes a hash of the code
+ * behind it.
  * @throws Error when an entity file does not export an entity under the name of the file, or does not run.
  */
 export async function generateRegistry(folder: string): Promise<string> {

@@ -77,8 +77,8 @@ interface Made {
 }
 
 /**
- * What the engine makes of the entities of a folder, by value: the SQL that reads their records, and what their fields and rules
- * make of texts of every kind. An edit of the engine that changes none of these means the same.
+ * What the engine makes of the entities of a folder, by value: the SQL that reads their records, and what their
+ * fields and rules make of texts of every kind. An edit of the engine that changes none of these means the same.
  * @param entities each entity's file in the folder, and the name that it exports.
  * @returns what is made, by the name of the export; null for what is no entity.
  * @throws Error where a file does not run.

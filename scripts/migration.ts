@@ -28,9 +28,10 @@ export interface Written {
 }
 
 /**
- * `npm run migration -- NAME` writes a migration of what differs between migrations/ and supabase/schemas/; without NAME what no release has is
- * written anew; with `--release` all migrations belong to the release of package.json from now on. Beside migrations it writes what the declared
- * schema makes, for the check of an installation (schema/declared-objects.ts).
+ * `npm run migration -- NAME` writes a migration of what differs between migrations/ and supabase/schemas/; without
+ * NAME what no release has is written anew; with `--release` all migrations belong to the release of package.json
+ * from now on. Beside migrations it writes what the declared schema makes, for the check of an installation
+ * (schema/declared-objects.ts).
  */
 export async function writeMigration(
   args: readonly string[],

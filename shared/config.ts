@@ -13,8 +13,8 @@ const dictionary = z.string().transform((text, context) => {
 });
 
 /**
- * verify-full: the certificate's authority and host name are checked. require: encrypted, not verified, which Node can do and the
- * functions' runtime cannot. disable: in clear.
+ * verify-full: the certificate's authority and host name are checked. require: encrypted, not verified, which Node
+ * can do and the functions' runtime cannot. disable: in clear.
  */
 export const TLS_MODES = ["verify-full", "require", "disable"] as const;
 export type TlsMode = (typeof TLS_MODES)[number];
@@ -139,7 +139,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
 }
 
 /**
- * What the functions' runtime cannot do is refused, not done otherwise: it verifies every certificate (it ignores `rejectUnauthorized`).
+ * What the functions' runtime cannot do is refused, not done otherwise: it verifies every certificate (it ignores
+ * `rejectUnauthorized`).
  * @throws IsthmusError CONFIG_INVALID.
  */
 export function refuseUnverified(config: Config): void {

@@ -1,6 +1,6 @@
 /**
- * The code of an error of Deno that came without one, by its name and words; TLS in those of rustls (`invalid peer certificate:
- * UnknownIssuer`). @returns undefined for other words.
+ * The code of an error of Deno that came without one, by its name and words; TLS in those of rustls (`invalid peer
+ * certificate: UnknownIssuer`). @returns undefined for other words.
  */
 export function codeOfWords(words: string): string | undefined {
   return CODES.find(([pattern]) => pattern.test(words))?.[1];

@@ -1,6 +1,6 @@
 /**
- * Every error a person can meet: its code, what it means, what to do next, and the HTTP status a function answers with. What the sync does
- * by itself stands in recovery.ts. docs/errors.md is generated from both tables.
+ * Every error a person can meet: its code, what it means, what to do next, and the HTTP status a function answers
+ * with. What the sync does by itself stands in recovery.ts. docs/errors.md is generated from both tables.
  */
 export const ERRORS = {
   CONFIG_INVALID: {

@@ -1,9 +1,9 @@
 import type { ErrorCode } from "./errors.ts";
 
 /**
- * What the sync does by itself about an error, by its category. `retried`: a page or a job that meets it is tried again.
- * docs/errors.md and supabase/schemas/functions/recovery.sql are generated from the tables of this file; no other place says of a code or a
- * SQLSTATE what kind it is.
+ * What the sync does by itself about an error, by its category. `retried`: a page or a job that meets it is tried
+ * again. docs/errors.md and supabase/schemas/functions/recovery.sql are generated from the tables of this file; no
+ * other place says of a code or a SQLSTATE what kind it is.
  */
 export const CATEGORIES = {
   transient: {
@@ -150,8 +150,9 @@ export const CLASSES: Readonly<Record<SqlstateClass, StateCategory>> = {
   "01": "other", // warning
   "02": "other", // no data
   "03": "other", // SQL statement not yet complete
-  // Connection exception. All of PgBouncer 1.18's own refusals are 08P01: query_wait_timeout, no more connections, no such database, a
-  // wrong password, and what the server said to it (run). Supavisor: 08006 when a login takes too long, 08P01 (client_handler/error.ex, read).
+  // Connection exception. All of PgBouncer 1.18's own refusals are 08P01: query_wait_timeout, no more connections, no
+  // such database, a wrong password, and what the server said to it (run). Supavisor: 08006 when a login takes too
+  // long, 08P01 (client_handler/error.ex, read).
   "08": "transient",
   "09": "record", // triggered action
   "0A": "schema", // feature not supported
@@ -191,8 +192,9 @@ export const CLASSES: Readonly<Record<SqlstateClass, StateCategory>> = {
   F0: "other", // configuration file
   HV: "other", // foreign data wrapper; an exception below
   P0: "record", // PL/pgSQL: an exception raised by a trigger
-  // Internal error. Supavisor says this of nearly all its own: max clients, checkout time-out, a tenant it does not know (error.ex, read).
-  // By a server: a concurrent change of the catalog ("tuple concurrently updated", "cache lookup failed").
+  // Internal error. Supavisor says this of nearly all its own: max clients, checkout time-out, a tenant it does not
+  // know (error.ex, read). By a server: a concurrent change of the catalog ("tuple concurrently updated", "cache
+  // lookup failed").
   XX: "transient",
 };
 
@@ -230,8 +232,8 @@ export function categoryOf({ code, sqlstate }: { readonly code: ErrorCode; reado
 const LONGEST_PAUSE_SECONDS = 300;
 
 /**
- * The pause before a page is tried again that has failed so often before: twice as long each time, and less by chance, up to a half, so that
- * pages which failed together do not come back together.
+ * The pause before a page is tried again that has failed so often before: twice as long each time, and less by
+ * chance, up to a half, so that pages which failed together do not come back together.
  */
 export function pauseSeconds(failures: number, chance: number = Math.random()): number {
   return Math.ceil(Math.min(LONGEST_PAUSE_SECONDS, 2 ** failures) * (1 - chance / 2));

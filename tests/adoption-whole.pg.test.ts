@@ -79,7 +79,8 @@ describe(`${ROWS.toLocaleString("en")} actions, and a whole clinic, in a target 
         if (!row || !then) throw new Error(`no rows of ${name}`);
         const inserted = row.rows - then.rows;
         expect(row.distinct, name).toBe(then.once + then.twice + inserted);
-        // Records whose values the target now holds are equal to the source, column by column; legacy ids that the source does not know are surplus.
+        // Records whose values the target now holds are equal to the source, column by column; legacy ids that the
+        // source does not know are surplus.
         const definition = recomputed.find(({ entity }) => entity === name);
         if (!definition) throw new Error(`${name} is not recomputed`);
         const { differences, compared } = await verify(source, target, definition);

@@ -16,7 +16,8 @@ describe("alerts leave the building", () => {
   let source = 0;
 
   beforeAll(async () => {
-    // Nothing runs here but what the tests run: no function at all, and no job, since pg_cron does not reach the server. Of 0 running jobs it makes 1.
+    // Nothing runs here but what the tests run: no function at all, and no job, since pg_cron does not reach the
+    // server. Of 0 running jobs it makes 1.
     hosted = await startHosted("alert-deliveries", { "cron.host": "/nowhere" });
     receiver = await WebhookReceiver.start(KEY);
     const [row] = await hosted.admin<{ id: number }[]>`insert into public.sync_sources (name) values ('legacy') returning id`;

@@ -67,7 +67,8 @@ it(
       without.push(await load(blind));
       full.push(await load(threeWay));
     }
-    // Beside other work on the machine CPU varies by a tenth, always upwards: the least of several loads is the load's own.
+    // Beside other work on the machine CPU varies by a tenth, always upwards: the least of several loads is the
+    // load's own.
     const [most, least] = [Math.min(...full), Math.min(...without)];
     const ratio = most / least;
     process.stdout.write(`three-way ${most} ms, blind ${least} ms of CPU per ${ROWS} records: ${ratio.toFixed(2)}\n`);

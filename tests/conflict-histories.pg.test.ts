@@ -280,7 +280,8 @@ describe.each(["values", "hashes"] as const)("conflicts of records of which %s a
       );
     }
 
-    // Nothing that was decided comes back while nobody changes anything: what is open is tried once more, and that is all.
+    // Nothing that was decided comes back while nobody changes anything: what is open is tried once more, and that is
+    // all.
     const before = await observe(test);
     await test.sync(full);
     const after = await observe(test);

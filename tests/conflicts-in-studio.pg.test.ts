@@ -58,7 +58,8 @@ describe.each<History>(["values", "hashes"])("a field that both sides have chang
       "2002.00",
       "7.50",
     ]);
-    // The next change of the source is one like any other where the source has won, and asked about where the target holds its own.
+    // The next change of the source is one like any other where the source has won, and asked about where the target
+    // holds its own.
     await test.source.admin`update public.dispatch_operation set price = 9 where id in (1, 2, 3)`;
     await test.sync(only);
     expect([(await rowOf(test, 1))?.amount, (await rowOf(test, 2))?.amount, (await rowOf(test, 3))?.amount]).toEqual([

@@ -189,7 +189,9 @@ describe("a source that refuses", () => {
         return unsafe(...statement);
       },
     };
-    expect(await tick({ ...test.context, source: source as unknown as typeof test.context.source })).toMatchObject({ started: [] });
+    expect(await tick({ ...test.context, source: source as unknown as typeof test.context.source })).toMatchObject({
+      started: [],
+    });
     expect(looks).toBe(1);
     const jobs = await test.target.admin`select last_error ->> 'code' as code from public.sync_jobs`;
     expect([...jobs]).toEqual([{ code: "INTERNAL" }]);

@@ -207,7 +207,8 @@ describe("what the manifest says", () => {
         }
         for (const legacyId of Object.keys(golden)) expect(missing).not.toContain(`${entity}/${legacyId}`);
       }
-      // Those wait for a record that does not exist: no foreign key holds them, or nobody made the user what is referred to.
+      // Those wait for a record that does not exist: no foreign key holds them, or nobody made the user what is
+      // referred to.
       expect([...dangling].sort()).toEqual([
         "messages.recipient_patient_id → patients",
         "messages.recipient_profile_id → profiles",

@@ -4,8 +4,9 @@ import { workerGrants } from "../shared/operate/grants.ts";
 import { expectAgreement } from "./support/agreement.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
-// A plan and the run after it, of records whose parent does not land, or whose row is gone: for each fate of the parent, and for
-// each place that it may have: the page of its child, an earlier page, a later page, and another entity of the same execution.
+// A plan and the run after it, of records whose parent does not land, or whose row is gone: for each fate of the
+// parent, and for each place that it may have: the page of its child, an earlier page, a later page, and another
+// entity of the same execution.
 
 interface Builders {
   readonly copy: (column: string) => unknown;
@@ -118,13 +119,15 @@ describe("a plan foretells what becomes of the children of a parent that", () =>
   it.each(fates)("$fate, under $key", async ({ happens, references }) => {
     await using test = await grow(references);
     await happens(test);
-    // A child on the parent's page, one before and one behind, those of a child, some that had landed, and of another entity.
+    // A child on the parent's page, one before and one behind, those of a child, some that had landed, and of another
+    // entity.
     await test.source.admin.unsafe(`
       insert into public.node values (3, 'new', 4), (6, 'new', 4), (8, 'new', 6);
       update public.node set parent_id = 4 where id in (5, 7);
       insert into public.leaf values (3, 'new', 4);
       update public.leaf set node_id = 4 where id = 1`);
-    // Of all records: that a row is gone which nobody has asked for, a run sees when it compares totals, and a plan compares none.
+    // Of all records: that a row is gone which nobody has asked for, a run sees when it compares totals, and a plan
+    // compares none.
     await expectAgreement(test, { capture: "full" });
     // Once more: what the queue holds by now is foretold likewise.
     await test.source.admin`update public.leaf set name = name || '!'`;

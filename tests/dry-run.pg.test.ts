@@ -68,7 +68,8 @@ describe("what the database would reject", () => {
       ["8", "inserted", null],
       ["9", "inserted", null],
     ]);
-    // 1 frees a number that 8 takes, and takes one that is nobody's yet; 9 wants one that stays; 2 loses what it needs.
+    // 1 frees a number that 8 takes, and takes one that is nobody's yet; 9 wants one that stays; 2 loses what it
+    // needs.
     await test.source.admin.unsafe(`
       update public.dispatch_office set phone = '11', sq_customer_id = null where id = 1;
       update public.dispatch_office set phone = '1' where id = 8;

@@ -1,6 +1,7 @@
 /**
- * What `npm test` runs of the tests that need a database: a page's life, what it refuses, who may do what, an upgrade, and a second
- * installation. They take minutes and need nothing but Node. Everything else is `npm run test:all`.
+ * What `npm test` runs of the tests that need a database: a page's life, what it refuses, who may do what, an
+ * upgrade, and a second installation. They take minutes and need nothing but Node. Everything else is `npm run
+ * test:all`.
  */
 export const EVERYDAY = [
   "tests/adoption.pg.test.ts",

@@ -428,7 +428,8 @@ describe("a value moves on from a record that the source deleted", () => {
     await test.source.admin`delete from public.old where id = 1`;
     await test.source.admin`update public.old set value = 'Name ' || id - 1 where id in (2, 3)`;
     await test.source.admin`insert into public.old values (7, 'Name 3')`;
-    // The row goes when all records of the execution are through; what waited for its value lands when it is tried again.
+    // The row goes when all records of the execution are through; what waited for its value lands when it is tried
+    // again.
     await test.sync({ capture: "digest" });
     await test.target
       .admin`update public.sync_conflicts set next_attempt_at = now() where state = 'open' and next_attempt_at is not null`;

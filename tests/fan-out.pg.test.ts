@@ -112,7 +112,8 @@ describe("more records than may be listed", () => {
     await test.source.admin`update public.dispatch_patient set suffix = 'Z'`;
     const begun = await test.start({ entities: ["orders"] });
     await test.runJoins();
-    // The first page listed three; the second would make it five, and takes over what the first has listed only within its range.
+    // The first page listed three; the second would make it five, and takes over what the first has listed only
+    // within its range.
     expect(
       await test.target.admin`select legacy_id::integer as id, reason from public.sync_pending_keys order by 1`,
     ).toMatchObject([11, 12, 13].map((id) => ({ id, reason: "fan_out" })));
@@ -353,7 +354,8 @@ describe("a page of joined rows that dies", () => {
 });
 
 describe("whatever is written, also while pages run", () => {
-  // Not every seed: in some, a joined row comes back to what is noted of it after a record was read with another value (docs/invariants.md, Gaps).
+  // Not every seed: in some, a joined row comes back to what is noted of it after a record was read with another
+  // value (docs/invariants.md, Gaps).
   it.each([2, 4])("incremental passes leave nothing for a full pass to find (seed %i)", async (seed) => {
     await using test = await clinic({ ISTHMUS_FANOUT_KEYS: "2", ISTHMUS_JOIN_ROWS: "2", ISTHMUS_PAGE_SIZE: "2" });
     await test.source.admin`insert into public.auth_user_groups (id, user_id, group_id) values (1, 50, 2), (2, 51, 2)`;

@@ -9,7 +9,8 @@ const MB = 1024 * 1024;
 describe("what the local functions host does as the hosted runtime does", () => {
   let host: FunctionsHost;
   let lines: string[];
-  // One isolate for requests that come together, but where a test says otherwise: most are about what happens within one.
+  // One isolate for requests that come together, but where a test says otherwise: most are about what happens within
+  // one.
   const start = async (hosted: Partial<Hosted> = {}) => {
     host = await startFunctionsHost({
       functionsDir,

@@ -22,8 +22,9 @@ import { wholeSet } from "./support/number-set.ts";
 // before it began. `npm run test:histories` plays thousands; a failure prints the seed (ISTHMUS_HISTORY_SEED plays it
 // again) and the shortest history.
 //
-// Seen to fail: the newest transaction taken as horizon (an update in a transaction open across an execution was lost), the
-// last transaction of a span left out (lost likewise), pages without locks (a record went back to an older version).
+// Seen to fail: the newest transaction taken as horizon (an update in a transaction open across an execution was
+// lost), the last transaction of a span left out (lost likewise), pages without locks (a record went back to an older
+// version).
 
 const RUNS = wholeSet("ISTHMUS_HISTORIES", 40);
 /** The same histories each time, unless somebody asks for more or for others. */

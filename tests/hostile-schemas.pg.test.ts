@@ -6,9 +6,9 @@ import { drawSchema } from "./support/hostile-schemas/schema.ts";
 import { sqlNames, type SqlNames } from "./support/sql-names.ts";
 import { wholeSet } from "./support/number-set.ts";
 
-// From a seed a schema and its history (support/hostile-schemas/), in which the sync may leave nothing out without a word: not a
-// difference, not a crash, not an end that does not come. A failure prints the seed, the schema and what was done
-// (ISTHMUS_HOSTILE_SEED begins there); `npm run test:hostile-schemas` plays 200.
+// From a seed a schema and its history (support/hostile-schemas/), in which the sync may leave nothing out without a
+// word: not a difference, not a crash, not an end that does not come. A failure prints the seed, the schema and what
+// was done (ISTHMUS_HOSTILE_SEED begins there); `npm run test:hostile-schemas` plays 200.
 
 const RUNS = wholeSet("ISTHMUS_HOSTILE_SCHEMAS", 20);
 const FIRST = wholeSet("ISTHMUS_HOSTILE_SEED", 1, 0);

@@ -9,14 +9,16 @@ import { sentTo } from "./support/sent.ts";
 const SOFT_MS = 250;
 const LOADS: readonly Execution[] = ["first load"];
 /**
- * CPU that a new isolate may use before it works as fast as one that has worked for a while. An isolate is retired after `cpuSoftMs`: with this much in each,
- * the work takes 1.5 times the CPU that it takes in an isolate that lives for ever.
+ * CPU that a new isolate may use before it works as fast as one that has worked for a while. An isolate is retired
+ * after `cpuSoftMs`: with this much in each, the work takes 1.5 times the CPU that it takes in an isolate that lives
+ * for ever.
  */
 const COLD_MS = HOSTED.cpuSoftMs * (1 - 1 / SLOWER);
 /** Of so many messages one may be delivered again: two pages of an execution may meet in the target. */
 const AGAIN = 20;
 
-// Seconds say little on a busy machine: npm run compare:hosts measures them. What they are made of is counted here: pages, messages, isolates and CPU.
+// Seconds say little on a busy machine: npm run compare:hosts measures them. What they are made of is counted here:
+// pages, messages, isolates and CPU.
 describe("the whole clinic within the platform's limits, and on the same host without", () => {
   let test: TestPlatform;
   let runs: readonly Run[];

@@ -4,8 +4,9 @@ import { createStranger } from "./support/stranger.ts";
 const TYPES = ["smallint", "integer", "bigint", "numeric", "date", "timestamptz", "uuid", "boolean", "jsonb"];
 
 /**
- * Databases that were made before PostgreSQL 8.3 often have the casts back with which values became text by themselves, and operators of
- * their own between types that have none. Then `text || smallint` is ambiguous, and an equality may be somebody else's.
+ * Databases that were made before PostgreSQL 8.3 often have the casts back with which values became text by
+ * themselves, and operators of their own between types that have none. Then `text || smallint` is ambiguous, and an
+ * equality may be somebody else's.
  */
 it("a source with implicit casts to and from text, and operators of its own, is read as any other", async () => {
   await using test = await createStranger(

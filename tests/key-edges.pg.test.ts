@@ -232,7 +232,8 @@ describe("control totals of records at the edges", () => {
     await using test = await clinic({ type: "bigint", page: 2 });
     await test.sync(BOTH);
     const [first, last] = [EDGES.bigint[0], EDGES.bigint[6]];
-    // Rows that the sync believes to have landed, with another amount: both at once, and their row states know of neither.
+    // Rows that the sync believes to have landed, with another amount: both at once, and their row states know of
+    // neither.
     await test.target.admin.unsafe(`
       set local session_replication_role = replica;
       update public.operations set amount = 7 where legacy_operation_id in (${first}, ${last});

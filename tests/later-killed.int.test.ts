@@ -106,7 +106,8 @@ describe(
       try {
         const kills = await killedInEach(project, args, moments, SEED, { between: untilTicksAreFree, toTheEnd: false });
         expect(kills).toHaveLength(2);
-        // The platform has the new secrets, and no function was deployed since: isolates that run keep what they began with.
+        // The platform has the new secrets, and no function was deployed since: isolates that run keep what they
+        // began with.
         await killedAtRequest(project, args, /POST .*secrets/);
         await untilTicksAreFree();
         expect((await done(...args)).err).toMatch(/\.\.\. +former run +.*deploy anew: secrets were set since/);

@@ -54,7 +54,8 @@ const LAYERS: readonly Layer[] = [
       /^shared\/entity\/installation\.ts$/,
       room("http", "tick", "plan", "contract", "page", "metrics"),
       /^shared\/(context|runtime|errors|log|config)\.ts$/,
-      // The state of an execution, and its end, is one query and one answer: a file around either would only pass it through.
+      // The state of an execution, and its end, is one query and one answer: a file around either would only pass it
+      // through.
       /^shared\/target\/(execution-state|ends)\.ts$/,
     ],
     packages: /^zod$/,

@@ -5,8 +5,8 @@ import { tick } from "../shared/tick/tick.ts";
 import { planned } from "./support/plan.ts";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
-// Of a record whose parent has landed, and whose parent's row somebody has deleted since, the target says no more than that a
-// foreign key refuses it. Neither the record nor the constraint is to be changed then.
+// Of a record whose parent has landed, and whose parent's row somebody has deleted since, the target says no more
+// than that a foreign key refuses it. Neither the record nor the constraint is to be changed then.
 
 const READ =
   "Read that record: npm run sync -- start --ids patients=1. Its row is written again, or a person is asked, as its entity says of deleted rows. This record is then tried again by itself.";

@@ -62,7 +62,8 @@ it.skipIf(locales === undefined)("an amount in yen is refused, not read as a hun
   });
   expect(await landed()).toEqual([{ price: "12.34" }]);
 
-  // A role's own setting comes first; so one of our role hides the server's, and one of another role, of all roles or of the database does not.
+  // A role's own setting comes first; so one of our role hides the server's, and one of another role, of all roles or
+  // of the database does not.
   const found = async () => {
     await source.admin`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'isthmus_reader'`;
     await test.context.source.unsafe("select 1").catch(() => undefined);

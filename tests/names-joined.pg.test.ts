@@ -93,8 +93,8 @@ describe("joined and watched tables, their aliases and columns may be called lik
     expect(findings).toEqual([]);
     await counted({ capture: "full" }, { inserted: 2, waived: 1 });
 
-    // A row of a joined table, of one joined through another, and of one that an expression asks about, each of another record; what the
-    // predicate asks about lets one record in, and another out.
+    // A row of a joined table, of one joined through another, and of one that an expression asks about, each of
+    // another record; what the predicate asks about lets one record in, and another out.
     await each(async (stranger) => {
       await stranger.say(test, THROUGH_ANOTHER, 1, "joined");
       await stranger.say(test, WATCHED, 3, "watched");

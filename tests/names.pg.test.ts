@@ -155,7 +155,8 @@ describe("a column may be called like anything in our SQL", () => {
   });
 
   it("through a dry run, unique values that are exchanged, and clashes", { timeout: 300_000 }, async () => {
-    // Each column is unique, and checked: the names that a whole row could be taken for. What a table's many indexes cost grows with their square.
+    // Each column is unique, and checked: the names that a whole row could be taken for. What a table's many indexes
+    // cost grows with their square.
     const strangers = strangersOf(
       8,
       names.columns.filter((name) => names.relations.includes(name) || /^_|^page_|^held/.test(name)),

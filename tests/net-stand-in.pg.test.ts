@@ -184,7 +184,8 @@ describe("pg_net's stand-in", () => {
         await tx.unsafe(statement);
         throw Object.assign(new Error(), { code: "undone" });
       });
-      // The migration has closed what the owner may close; here the tables are the superuser's, as on a hosted project.
+      // The migration has closed what the owner may close; here the tables are the superuser's, as on a hosted
+      // project.
       expect(await outcomeOf(tried), statement).toBe("undone");
     }
   });

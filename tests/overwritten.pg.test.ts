@@ -65,7 +65,8 @@ describe("an execution that would overwrite values in far more records than usua
       expect(await alerts(test)).toEqual([
         "Far more records than usual would be overwritten: the execution was stopped. See sync_brakes.",
       ]);
-      // What passed before does not add up over executions: from now on not one more does, and the tick leaves the entity alone.
+      // What passed before does not add up over executions: from now on not one more does, and the tick leaves the
+      // entity alone.
       expect((await run(test, { ...only, capture })).status).toBe("failed");
       await test.target.admin`
       insert into public.sync_pending_keys (entity_id, legacy_id, reason) select id, 16, 'test' from public.sync_entities where entity_type = 'offices'

@@ -38,8 +38,9 @@ const cut =
   };
 
 /**
- * What becomes of records when a page is ended so each time that it comes to a place. landed: all of them; queued: each, when it is alone on
- * its page; told: the page is stopped, and the next execution lands them. (Ended once: all land.)
+ * What becomes of records when a page is ended so each time that it comes to a place. landed: all of them; queued:
+ * each, when it is alone on its page; told: the page is stopped, and the next execution lands them. (Ended once: all
+ * land.)
  */
 type End = "landed" | "queued" | "told";
 const servers = (end: End) => ({ claim: end, position: end, detect: end, slots: end, read: end, map: end, commit: end });

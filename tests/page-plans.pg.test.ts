@@ -10,15 +10,14 @@ import { dear, explainAll, explained, type Explained } from "./support/plans.ts"
 import { createStranger, entityOf } from "./support/stranger.ts";
 
 /**
- * Records in the tables, and in a page. Nothing is ever analysed: the planner knows no more of these tables than their size in
- * blocks, and of the temporary ones nothing.
+ * Records in the tables, and in a page. Nothing is ever analysed: the planner knows no more of these tables than
+ * their size in blocks, and of the temporary ones nothing.
  */
 const RECORDS = 20_000;
 const PAGE = 100;
 /**
- * Rows that one node of a plan may meet, by the page's records: these are met by their four fields, on several sides, and a comparison
- * looks at more records than it writes. A sixth of what a look
- * through one of the tables meets.
+ * Rows that one node of a plan may meet, by the page's records: these are met by their four fields, on several sides,
+ * and a comparison looks at more records than it writes. A sixth of what a look through one of the tables meets.
  */
 const AT_MOST = 30 * PAGE;
 

@@ -119,7 +119,8 @@ it.each([
     const litterBoth = () => Promise.all(urls.map((url) => litter(url, stray)));
     // Two functions at a time, in one session on either side.
     const two = ({ queue }: Pipeline) => Promise.all(queue.splice(0, 2).map((message) => test.run(message)));
-    // A transaction that has failed is idle until its end has arrived, under whatever limit the session has: pages would only be tried again.
+    // A transaction that has failed is idle until its end has arrived, under whatever limit the session has: pages
+    // would only be tried again.
     await Promise.all(urls.map((url) => litter(url, stray, { idle_in_transaction_session_timeout: "1ms" })));
     expect(await settingsOf(test)).toEqual(await settingsOf(direct));
     expect(await through(test, litterBoth, two)).toEqual(undisturbed);

@@ -1,4 +1,5 @@
-// History that is older than public.sync_retention says goes, a bounded number of rows a minute; what still counts does not.
+// History that is older than public.sync_retention says goes, a bounded number of rows a minute; what still counts
+// does not.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createPipeline, type Pipeline } from "./support/pipeline.ts";
 
@@ -84,7 +85,9 @@ describe("history", () => {
     );
     expect(await gone()).toEqual({ sync_conflicts: 3 });
     expect(
-      (await admin("select source_record_id::integer as id from public.sync_conflicts where source_record_id > 900 order by 1")).map((c) => c["id"]),
+      (
+        await admin("select source_record_id::integer as id from public.sync_conflicts where source_record_id > 900 order by 1")
+      ).map((c) => c["id"]),
     ).toEqual([903, 904, 905, 906]);
     expect(await count("sync_conflict_values")).toBe(0);
   });

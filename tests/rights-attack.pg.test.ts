@@ -7,9 +7,10 @@ import { createTestTarget, ownerUrl, workerUrl, type TestDatabase } from "./supp
 import { FORGERIES, GOOD_FAITH } from "./support/forgeries.ts";
 
 /**
- * Somebody holds the connection of the worker, a reviewer, an operator, anon or service_role, and tries everything. Whatever it is, it reaches nothing
- * but what the role may write anyhow; no function of theirs runs with another's rights; and nobody else does harm for them in good faith.
- * Copied into a working tree of an older commit, with support/attacks.ts and support/forgeries.ts, this file tells which attacks succeed there.
+ * Somebody holds the connection of the worker, a reviewer, an operator, anon or service_role, and tries everything.
+ * Whatever it is, it reaches nothing but what the role may write anyhow; no function of theirs runs with another's
+ * rights; and nobody else does harm for them in good faith. Copied into a working tree of an older commit, with
+ * support/attacks.ts and support/forgeries.ts, this file tells which attacks succeed there.
  */
 
 const SECRET = "nobody's business";

@@ -318,7 +318,8 @@ describe("row level security and grants", () => {
     expect(await count({ app_metadata: { isthmus_role: "operator" } })).toBe(1);
   });
 
-  // What the advisors of Supabase look for stands in advisors.pg.test.ts; they let these pass, some of them on purpose.
+  // What the advisors of Supabase look for stands in advisors.pg.test.ts; they let these pass, some of them on
+  // purpose.
   const LINTS: readonly { title: string; finds: string; broken: string }[] = [
     {
       title: "no policy lets everybody through, to read neither",

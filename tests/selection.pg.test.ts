@@ -100,7 +100,8 @@ describe("a selection", () => {
     });
     await test.seed.orphan("dispatch_category", { id: 1, name: "a", parent_id: 99 });
     await test.seed.orphan("dispatch_category", { id: 2, name: "b", parent_id: 1 });
-    // An order without its patient's row is no record at all; a category may wait for one that the source does not have.
+    // An order without its patient's row is no record at all; a category may wait for one that the source does not
+    // have.
     await test.sync({ legacyIds: { orders: ["18"], categories: ["1"] } });
     expect((await test.live("categories")).map(({ id }) => id)).toEqual([1]);
     expect(await pending()).toBe(0);

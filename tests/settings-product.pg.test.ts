@@ -177,8 +177,8 @@ function asksSource(test: Pipeline): Ask {
 }
 
 /**
- * The expressions by which a page's texts become values, are asked whether they fit, and are compared with the target's: over the texts that the
- * source has sent. The value itself is compared by its bytes.
+ * The expressions by which a page's texts become values, are asked whether they fit, and are compared with the
+ * target's: over the texts that the source has sent. The value itself is compared by its bytes.
  */
 async function asksTarget(test: Pipeline, texts: Answer): Promise<{ readonly ask: Ask; readonly statement: string }> {
   const [sql] = await test.target.admin<
@@ -301,8 +301,9 @@ async function asInstalled(side: Side, db: TestDatabase, ask: Ask, expected: Ans
 type Said = string;
 
 /**
- * The same of every combination, as a stranger leaves it in a session of a pooler: the server itself sets one after the other, then what a
- * transaction of ours sets, and says which of them make another answer. Its plan is kept, so only the first is read under a combination.
+ * The same of every combination, as a stranger leaves it in a session of a pooler: the server itself sets one after
+ * the other, then what a transaction of ours sets, and says which of them make another answer. Its plan is kept, so
+ * only the first is read under a combination.
  */
 const LOOP = (said: Said) => `
   create function public.combinations_told(pins text[], numbers integer[], expected text) returns setof integer language plpgsql as $f$
@@ -399,7 +400,8 @@ it("under every combination of the settings that shape text, on either side, eac
       expect(met.size, `${one} and ${other}`).toBe(4);
     }
 
-  // What a side says depends on that side's settings alone: what holds in every combination of each side holds in every combination of both.
+  // What a side says depends on that side's settings alone: what holds in every combination of each side holds in
+  // every combination of both.
   const entity = test.context.entities.get(ENTITY);
   if (!entity) throw new Error("no entity");
   const records = recordsSql(entity, drivingSql(entity), "true");

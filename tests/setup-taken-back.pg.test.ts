@@ -33,7 +33,13 @@ const look = (title: string) => step(title).look(setup);
 const act = (title: string) => step(title).act?.(setup);
 
 describe("the schedule", () => {
-  const OURS = ["isthmus-deliver-alerts", "isthmus-prune-cron-history", "isthmus-remove-history", "isthmus-sync-tick", "isthmus-watch-tick"];
+  const OURS = [
+    "isthmus-deliver-alerts",
+    "isthmus-prune-cron-history",
+    "isthmus-remove-history",
+    "isthmus-sync-tick",
+    "isthmus-watch-tick",
+  ];
   /** Of the application, with names that begin like ours. */
   const OTHERS = ["isthmus-report", "isthmus-sync-tick-report"];
   const active = async () => {

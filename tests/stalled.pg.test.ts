@@ -105,7 +105,8 @@ it("an execution of which nothing can begin ends, and one that cannot be opened 
   await test.seed.office(2);
   const { execution } = await test.start({ entities: ["offices"] });
   test.queue.length = 0;
-  // Without a page size its chains cannot be made: what no execution of ours looks like, and what must not stop the others.
+  // Without a page size its chains cannot be made: what no execution of ours looks like, and what must not stop the
+  // others.
   const [stuck] = await test.target.admin<{ id: string }[]>`
     insert into public.sync_executions (source_id, triggered_by, entities, horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time)
     select source_id, 'http:test', '{operations}', horizon, snapshot_xmax, system_identifier, timeline, database_oid, server_start, source_time

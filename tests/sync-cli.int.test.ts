@@ -448,7 +448,8 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
         ({ read }) => read,
       );
     await expect.poll(pages, { timeout: 20_000 }).toEqual([8]);
-    // A tick passes over a chain whose last message is being turned away at this moment; the next tick settles the execution.
+    // A tick passes over a chain whose last message is being turned away at this moment; the next tick settles the
+    // execution.
     const settled = async () => {
       await sync(["tick"]);
       return (await target`select from public.sync_executions where id = ${execution} and metrics is not null`).length;

@@ -77,7 +77,8 @@ async function installRelease(test: Pipeline, owner: Sql, release: string): Prom
         [JSON.stringify(kept)],
       );
     }
-    // An upgrade leaves the rows as they were written. Here they were written again, as they are in a database that was put back.
+    // An upgrade leaves the rows as they were written. Here they were written again, as they are in a database that
+    // was put back.
     await tx`update public.sync_identities set inserted_by = pg_current_xact_id()`;
     // Sequences go on where they were.
     await tx.unsafe(`

@@ -110,8 +110,8 @@ export async function withSetup<T>(given: Environment, options: SetupOptions, wo
 }
 
 /**
- * What setup itself writes into the file: an exported value would win over the file's next one. And the source, which another command may
- * have been given as somebody with all rights: the functions would get that.
+ * What setup itself writes into the file: an exported value would win over the file's next one. And the source, which
+ * another command may have been given as somebody with all rights: the functions would get that.
  */
 const KEPT = [
   "SOURCE_DB_URL",

@@ -43,8 +43,8 @@ export async function deploy({ api, cliEnv, owner }: Setup): Promise<void> {
 }
 
 /**
- * Sets secrets, then deploys: an isolate that runs keeps what it began with. Until that is done a deployment is noted as outstanding, so that a run
- * which is broken off in between is finished by the next.
+ * Sets secrets, then deploys: an isolate that runs keeps what it began with. Until that is done a deployment is noted
+ * as outstanding, so that a run which is broken off in between is finished by the next.
  */
 export async function teachFunctions(setup: Setup, secrets: Readonly<Record<string, string>>): Promise<void> {
   await note(setup.owner, "functions", RELEASE, "secrets are set, to be deployed", null);

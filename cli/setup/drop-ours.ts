@@ -15,8 +15,9 @@ export async function isInstalled(owner: postgres.Sql): Promise<boolean> {
 export const draftOf = (path: string): string => `${path}.part`;
 
 /**
- * Writes the mappings to a file, and drops all that is ours, in one transaction: nothing is mapped in between. The file gets its name when the
- * transaction is committed: one that was not leaves a draft, beside which the next try writes its own. @throws Problem as dropAll.
+ * Writes the mappings to a file, and drops all that is ours, in one transaction: nothing is mapped in between. The
+ * file gets its name when the transaction is committed: one that was not leaves a draft, beside which the next try
+ * writes its own. @throws Problem as dropAll.
  */
 export async function saveAndDrop(owner: postgres.Sql, path: string): Promise<void> {
   // Whether an earlier draft is the only copy nobody knows here: it stays.

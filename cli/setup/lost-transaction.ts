@@ -23,9 +23,10 @@ const CLOSING_MS = 1_000;
 type Work<T> = (tx: postgres.TransactionSql) => Promise<T>;
 
 /**
- * A client of the driver whose transactions end with their connection. The driver would write the next statement, the ROLLBACK or the COMMIT
- * of such a transaction to a socket that is gone, which throws where nobody can catch it (`TypeError ... nextWrite`). So work whose
- * connection is lost sends nothing more, and gets no answer. `begin` rejects at once, with LostTransaction.
+ * A client of the driver whose transactions end with their connection. The driver would write the next statement, the
+ * ROLLBACK or the COMMIT of such a transaction to a socket that is gone, which throws where nobody can catch it
+ * (`TypeError ... nextWrite`). So work whose connection is lost sends nothing more, and gets no answer. `begin`
+ * rejects at once, with LostTransaction.
  */
 export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql): postgres.Sql {
   let closings = 0;
@@ -44,7 +45,8 @@ export function abandoningWhatIsLost(open: (onclose: () => void) => postgres.Sql
         refuse();
         return result;
       } catch (error) {
-        // The work may have lost another connection than this one. The event of this one's end may come after the error.
+        // The work may have lost another connection than this one. The event of this one's end may come after the
+        // error.
         for (let waited = 0; isLost(error) && closings === before && waited < CLOSING_MS; waited += 20) await sleep(20);
         if (closings === before) {
           raised.add(error);

@@ -1,8 +1,9 @@
 import { present, type Setup } from "./context.ts";
 
 /**
- * What setup has brought into the project, kept in the file beside what it made: the project's secrets and keys do not say whose they are. A name
- * is noted before it is made, so that a run which is broken off leaves nothing that the next one does not know.
+ * What setup has brought into the project, kept in the file beside what it made: the project's secrets and keys do
+ * not say whose they are. A name is noted before it is made, so that a run which is broken off leaves nothing that
+ * the next one does not know.
  */
 export const MADE = { secrets: "ISTHMUS_MADE_SECRETS", keys: "ISTHMUS_MADE_KEYS" } as const;
 

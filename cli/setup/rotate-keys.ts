@@ -52,9 +52,10 @@ const formerRun: Step<Setup> = {
 };
 
 /**
- * The keys that are this installation's alone, one after the other, each in an order in which nobody meets a door that is closed: what is asked
- * learns the new key first, who asks comes second, and the old key goes last. A run that was broken off is repeated: the first step brings
- * role, file and functions together again, with no tick called meanwhile.
+ * The keys that are this installation's alone, one after the other, each in an order in which nobody meets a door
+ * that is closed: what is asked learns the new key first, who asks comes second, and the old key goes last. A run
+ * that was broken off is repeated: the first step brings role, file and functions together again, with no tick called
+ * meanwhile.
  */
 export const ROTATE_KEYS: readonly Step<Setup>[] = [
   formerRun,

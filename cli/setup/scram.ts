@@ -4,8 +4,8 @@ import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 const ITERATIONS = 4_096;
 
 /**
- * What PostgreSQL keeps of a password (RFC 5803). A server that logs DDL logs `alter role ... password`: this can stand there, the password
- * could not. The password has to be ASCII: no SASLprep is done.
+ * What PostgreSQL keeps of a password (RFC 5803). A server that logs DDL logs `alter role ... password`: this can
+ * stand there, the password could not. The password has to be ASCII: no SASLprep is done.
  */
 export function scramVerifier(password: string, salt: Buffer = randomBytes(16)): string {
   const salted = pbkdf2Sync(password, salt, ITERATIONS, 32, "sha256");

@@ -27,7 +27,8 @@ export const setSecrets: Step<Setup> = {
   async act(setup) {
     const wanted = wantedSecrets(setup);
     const [open, known] = [await unset(setup), await setup.api.secrets()];
-    // What stands there with the same value, or stood there before, others use too: only what was not there is ours to take away again.
+    // What stands there with the same value, or stood there before, others use too: only what was not there is ours
+    // to take away again.
     noteMade(
       setup,
       "secrets",
@@ -60,8 +61,8 @@ async function unset(setup: Setup): Promise<readonly string[]> {
 }
 
 /**
- * @throws Problem where others have set secrets of these names to something else: all of them in a project in which nothing of ours is, and
- * later those that setup has not noted, if it has noted any.
+ * @throws Problem where others have set secrets of these names to something else: all of them in a project in which
+ * nothing of ours is, and later those that setup has not noted, if it has noted any.
  */
 async function refuseTaken(setup: Setup, open: readonly string[]): Promise<void> {
   const [known, noted] = [await setup.api.secrets(), made(setup, "secrets")];

@@ -27,8 +27,9 @@ export function lookAt<C>(steps: readonly Step<C>[], context: C, terminal: Termi
 }
 
 /**
- * Does what is due, step by step, and looks again after each: a step that did not take ends the run. What is done already is not done again, so
- * that a run which was broken off goes on where it stood. @throws Problem that names the step.
+ * Does what is due, step by step, and looks again after each: a step that did not take ends the run. What is done
+ * already is not done again, so that a run which was broken off goes on where it stood. @throws Problem that names
+ * the step.
  */
 export function perform<C>(steps: readonly Step<C>[], context: C, terminal: Terminal): Promise<readonly Seen[]> {
   return through(steps, terminal, async (step) => {

@@ -29,9 +29,10 @@ const FOLDER = "isthmus-supabase-";
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
- * Runs the Supabase CLI of this project on a copy of what it reads, with a home of its own: nothing is written into the user's home,
- * and a project linked in this checkout stays linked. The CLI ends with this process, however that ends. A signal takes the copy away, too; that
- * of a killed process the next run takes away. @throws Error with what the CLI printed.
+ * Runs the Supabase CLI of this project on a copy of what it reads, with a home of its own: nothing is written into
+ * the user's home, and a project linked in this checkout stays linked. The CLI ends with this process, however that
+ * ends. A signal takes the copy away, too; that of a killed process the next run takes away. @throws Error with what
+ * the CLI printed.
  */
 export async function supabase(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
   removeLeftFolders();

@@ -38,7 +38,8 @@ export async function newAddress({ api, env }: Setup): Promise<string> {
   const known = present(env()["TARGET_DB_URL"]);
   if (known !== undefined) return known.replace(/^(postgres(?:ql)?:\/\/[^:@/]+):[^@/]*@/, `$1:${password}@`);
   const { host, port, database } = await api.pooler();
-  // Supavisor serves many projects under one name, and knows ours by the part behind the dot; another pooler has its own host name.
+  // Supavisor serves many projects under one name, and knows ours by the part behind the dot; another pooler has its
+  // own host name.
   const user = isPooler(host) ? `${WORKER}.${api.ref}` : WORKER;
   return `postgres://${user}:${password}@${host}:${port}/${database}`;
 }

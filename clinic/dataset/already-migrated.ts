@@ -8,7 +8,8 @@ import type { MigratedRows } from "./migrated-rows.ts";
 
 /**
  * What the migration did to the target's constraints to get through: duplicates need legacy ids that may repeat or be
- * missing, a profile's id in place of a doctor's needs the foreign key gone, and nobody made an index again for payments.
+ * missing, a profile's id in place of a doctor's needs the foreign key gone, and nobody made an index again for
+ * payments.
  */
 const CONSTRAINTS_LOST = `
   alter table public.offices alter column legacy_office_id drop not null;
@@ -27,9 +28,9 @@ export interface MigrateOptions {
 }
 
 /**
- * Fills a target as a real one-off migration did (clinic/domain.md, "A target that was migrated before"): random ids, rows
- * imported two and three times, references to the wrong kind of row, arbitrary parents, records filtered out, lossy
- * text. @returns what it wrote, table by table.
+ * Fills a target as a real one-off migration did (clinic/domain.md, "A target that was migrated before"): random ids,
+ * rows imported two and three times, references to the wrong kind of row, arbitrary parents, records filtered out,
+ * lossy text. @returns what it wrote, table by table.
  */
 export async function migrateBadly({ url, seed = 1, scale }: MigrateOptions): Promise<readonly MigratedRows[]> {
   const clinic = makeClinic(seed, scale, makeContentTypes(seed));

@@ -3,8 +3,8 @@ import { connect } from "node:net";
 import postgres from "postgres";
 
 /**
- * One connection that sends every write at once: COPY ends with small messages, and waiting to fill a packet, as TCP does
- * unless told otherwise, would cost each table 90 ms.
+ * One connection that sends every write at once: COPY ends with small messages, and waiting to fill a packet, as TCP
+ * does unless told otherwise, would cost each table 90 ms.
  */
 export function openConnection(url: string): postgres.Sql {
   const { hostname, port } = new URL(url);

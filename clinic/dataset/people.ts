@@ -79,7 +79,8 @@ function castRoles(random: Random, size: Size, scale: number): Roles {
   const queuedDoctors = patientDoctors.splice(0, dirty(scale, 20, 0));
   return {
     patients: random.shuffle(patients),
-    // Technicians and masters who are doctors: their profile is of the stronger kind, and they are doctors all the same.
+    // Technicians and masters who are doctors: their profile is of the stronger kind, and they are doctors all the
+    // same.
     doctors: [...doctors, ...technicians.slice(0, dirty(scale, 8)), ...masters.slice(0, dirty(scale, 2)), ...patientDoctors],
     ...singles,
     patientDoctors,

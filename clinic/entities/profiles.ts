@@ -14,7 +14,8 @@ type ProfileType = "patient" | "master" | "technician" | "doctor" | "sales_perso
 
 /**
  * Explicit precedence over aggregated groups: a user in several groups is one profile, whatever the order of ids.
- * Technicians and doctors never stop existing: who has landed as one remains one when the source says nothing any more.
+ * Technicians and doctors never stop existing: who has landed as one remains one when the source says nothing any
+ * more.
  */
 function profileType(row: SourceRow, landedAs: ReadonlySet<string>): Decision<ProfileType> {
   if (row["patient_id"] !== null) return { value: "patient" };

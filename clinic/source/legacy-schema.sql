@@ -89,7 +89,8 @@ CREATE TABLE dispatch_usersetting (
   user_id integer NOT NULL REFERENCES auth_user(id) DEFERRABLE INITIALLY DEFERRED
 );
 
--- The only modification times are here, in dispatch_instruction and in dispatch_globalsetting, and bulk updates bypass them.
+-- The only modification times are here, in dispatch_instruction and in dispatch_globalsetting, and bulk updates
+-- bypass them.
 CREATE TABLE dispatch_patient (
   id           integer PRIMARY KEY,
   user_id      integer NOT NULL UNIQUE REFERENCES auth_user(id) DEFERRABLE INITIALLY DEFERRED,

@@ -29,8 +29,8 @@ const probe = z.strictObject({ check: z.literal(true) });
 /** One page of one entity per invocation. Duplicate, late or reordered deliveries change nothing and answer 200. */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));
-  // Pages keep below half a lease, so that few wait for a turn as long as this; a page's own time after a minute is still within the 150 s
-  // that the platform waits for an answer.
+  // Pages keep below half a lease, so that few wait for a turn as long as this; a page's own time after a minute is
+  // still within the 150 s that the platform waits for an answer.
   const turns = once(() => createTurns(context().config.ISTHMUS_POOL_SIZE, context().config.ISTHMUS_TURN_SECONDS * 1_000));
   return (request) =>
     answer(runtime.log, async () => {

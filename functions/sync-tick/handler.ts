@@ -21,9 +21,9 @@ function callIn(body: string): string | null {
 }
 
 /**
- * Called every minute by pg_cron or a QStash schedule. Answers as soon as the target has let the tick begin, and works on in the background, because
- * pg_net holds its next batch until the slowest answer of this one. A database that does not fit the functions, or refuses
- * their connections, is an answer of 503.
+ * Called every minute by pg_cron or a QStash schedule. Answers as soon as the target has let the tick begin, and
+ * works on in the background, because pg_net holds its next batch until the slowest answer of this one. A database
+ * that does not fit the functions, or refuses their connections, is an answer of 503.
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));

@@ -54,11 +54,11 @@ const controlRequest = z.strictObject({
 const cancelRequest = z.union([z.strictObject({ execution: z.uuid() }), z.strictObject({ all: z.literal(true) })]);
 
 /**
- * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution, an entity
- * or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells the state of an execution
- * (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how changes of the source can be found
- * (?inspect), or what people have paused (?paused), or metrics as OpenMetrics text (?metrics), or the story
- * of one record (?explain=ENTITY&id=ID).
+ * POST starts an execution on demand, cancels one (?cancel), pauses, resumes, cancels or retries a job, an execution,
+ * an entity or a chain (?control), or accepts what writes set off (?acknowledge); none is for reviewers. GET tells
+ * the state of an execution (?execution=ID) or of the latest ones, or whether everything is in order (?check), or how
+ * changes of the source can be found (?inspect), or what people have paused (?paused), or metrics as OpenMetrics text
+ * (?metrics), or the story of one record (?explain=ENTITY&id=ID).
  */
 export function createHandler(runtime: Runtime, installation: Installation): (request: Request) => Promise<Response> {
   const context = once(() => createContext(runtime, installation));

@@ -3,8 +3,8 @@ const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const LOOK_MS = 200;
 
 /**
- * Calls `stop` once when the demo is to end: by a signal, or because the npm that started it is gone, which may die without
- * passing a signal on.
+ * Calls `stop` once when the demo is to end: by a signal, or because the npm that started it is gone, which may die
+ * without passing a signal on.
  */
 export function whenToldToStop(stop: (exitCode: number) => void): void {
   let told = false;

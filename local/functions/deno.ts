@@ -9,8 +9,8 @@ export type DenoRelease = keyof typeof PACKAGES;
 const MODULES = resolve(import.meta.dirname, "../../node_modules");
 
 /**
- * The program of a release. Not node_modules/.bin/deno: both packages claim that name. The package's own installer names
- * the program, since its install script may have been left out.
+ * The program of a release. Not node_modules/.bin/deno: both packages claim that name. The package's own installer
+ * names the program, since its install script may have been left out.
  */
 export function denoProgram(release: DenoRelease = chosenRelease()): string {
   const { runInstall } = createRequire(import.meta.url)(resolve(MODULES, PACKAGES[release], "install_api.cjs")) as {

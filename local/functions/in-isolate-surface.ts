@@ -1,4 +1,5 @@
-// Runs inside Deno: the places where the hosted runtime's globals differ from those of the Deno that it is compatible with.
+// Runs inside Deno: the places where the hosted runtime's globals differ from those of the Deno that it is compatible
+// with.
 import process from "node:process";
 import { HEADERS, type IsolateSettings } from "./protocol.ts";
 

@@ -1,5 +1,5 @@
-// Runs inside Deno: one function, served as the platform serves it. Started by isolate-process.ts with the entrypoint and
-// its settings as arguments.
+// Runs inside Deno: one function, served as the platform serves it. Started by isolate-process.ts with the entrypoint
+// and its settings as arguments.
 import { AsyncLocalStorage } from "node:async_hooks";
 import { format } from "node:util";
 import { surface } from "./in-isolate-surface.ts";

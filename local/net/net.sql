@@ -1,5 +1,6 @@
--- pg_net as a hosted project has it: its tables, functions, rights and words (supabase/pg_net 0.20, sql/pg_net.sql; the requests
--- are sent by local/net/worker.ts). Run as the cluster's superuser, whose they are on a hosted project too; safe to repeat.
+-- pg_net as a hosted project has it: its tables, functions, rights and words (supabase/pg_net 0.20, sql/pg_net.sql;
+-- the requests are sent by local/net/worker.ts). Run as the cluster's superuser, whose they are on a hosted project
+-- too; safe to repeat.
 create schema if not exists net;
 
 do $$ begin
@@ -8,7 +9,8 @@ do $$ begin
   end if;
 end $$;
 
--- Neither has a key: nothing finds a request or an answer by its number. A crash empties both, and the numbers begin again (from PostgreSQL 15 on).
+-- Neither has a key: nothing finds a request or an answer by its number. A crash empties both, and the numbers begin
+-- again (from PostgreSQL 15 on).
 create unlogged table if not exists net.http_request_queue (
   id bigserial, method net.http_method not null, url text not null, headers jsonb, body bytea, timeout_milliseconds integer not null);
 create unlogged table if not exists net._http_response (

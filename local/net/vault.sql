@@ -1,5 +1,5 @@
--- The shape of Supabase Vault 0.3 with a hosted project's rights. What is stored is encoded, not encrypted: a stand-in keeps no secrets.
--- Run as the cluster's superuser; safe to repeat.
+-- The shape of Supabase Vault 0.3 with a hosted project's rights. What is stored is encoded, not encrypted: a
+-- stand-in keeps no secrets. Run as the cluster's superuser; safe to repeat.
 create schema if not exists vault;
 create table if not exists vault.secrets (
   id uuid primary key default gen_random_uuid(), name text, description text not null default '', secret text not null, key_id uuid,

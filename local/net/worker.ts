@@ -17,9 +17,9 @@ export interface NetWorker {
 }
 
 /**
- * pg_net's background worker: woken by commits, it takes a batch out of the queue, sends all of it at once, and writes the
- * answers, in one transaction. So the next batch waits for the slowest answer of this one, nobody sees an answer before,
- * every `created` is the batch's beginning, and a batch that is cut off is sent again.
+ * pg_net's background worker: woken by commits, it takes a batch out of the queue, sends all of it at once, and
+ * writes the answers, in one transaction. So the next batch waits for the slowest answer of this one, nobody sees an
+ * answer before, every `created` is the batch's beginning, and a batch that is cut off is sent again.
  */
 export async function startNetWorker({
   url,
@@ -54,7 +54,8 @@ export async function startNetWorker({
       if (!woken) await Promise.race([new Promise<void>((now) => (wake = now)), stopped]);
     }
   };
-  // A server that is gone ends it too; PostgreSQL starts its workers again, and so does whoever restarts the server here.
+  // A server that is gone ends it too; PostgreSQL starts its workers again, and so does whoever restarts the server
+  // here.
   const working = work().catch(() => undefined);
   return {
     stop: async () => {

@@ -26,8 +26,8 @@ alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';
 alter role postgres set search_path = "$user", public, extensions;
 
--- A hosted project lets postgres make roles with bypassrls (supautils). From PostgreSQL 16 on it may by itself, because it has that
--- attribute; before, only a superuser may. So what the migrations would make is there already.
+-- A hosted project lets postgres make roles with bypassrls (supautils). From PostgreSQL 16 on it may by itself,
+-- because it has that attribute; before, only a superuser may. So what the migrations would make is there already.
 do $$
 declare
   v_role text;

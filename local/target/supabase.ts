@@ -32,9 +32,10 @@ export interface SourceUrls {
 export const HOSTED_EXTENSIONS = ["local/target/pg-cron.sql", "local/net/net.sql", "local/net/vault.sql"];
 
 /**
- * Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to repeat.
- * `acknowledge`: what the application's triggers do is accepted already (default: it is). `schedules`: with HOSTED_EXTENSIONS.
- * `of`: the installation whose tables it gets, and the worker rights to (default: the configured one).
+ * Makes a database what a hosted Supabase project is after the application's schema and our migrations. Safe to
+ * repeat. `acknowledge`: what the application's triggers do is accepted already (default: it is). `schedules`: with
+ * HOSTED_EXTENSIONS. `of`: the installation whose tables it gets, and the worker rights to (default: the configured
+ * one).
  */
 export async function prepareSupabase(
   pg: LocalPostgres,

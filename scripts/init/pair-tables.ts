@@ -19,8 +19,9 @@ export type Tables = ReadonlyMap<string, readonly Column[]>;
 export type Chosen = ReadonlyMap<string, string | null>;
 
 /**
- * Which table of the target takes the records of which of the source. Where `chosen` has tables without a target it has all that are meant;
- * pairs alone stand beside all tables. A table that cannot be an entity is told with the reason.
+ * Which table of the target takes the records of which of the source. Where `chosen` has tables without a target it
+ * has all that are meant; pairs alone stand beside all tables. A table that cannot be an entity is told with the
+ * reason.
  */
 export function pairTables(
   source: Tables,
@@ -63,8 +64,8 @@ export function pairTables(
 }
 
 /**
- * Partners by their names, or why a table has none. All of the source's tables have a part in it: one that is not meant, or that cannot be an
- * entity, does not leave its name to another one.
+ * Partners by their names, or why a table has none. All of the source's tables have a part in it: one that is not
+ * meant, or that cannot be an entity, does not leave its name to another one.
  */
 function match(
   source: readonly string[],

@@ -22,8 +22,8 @@ interface Field {
 }
 
 /**
- * The file of an entity, as far as both catalogs say what it is. What they do not say stands as undecided("...") with the question:
- * nothing starts before somebody has answered it.
+ * The file of an entity, as far as both catalogs say what it is. What they do not say stands as undecided("...") with
+ * the question: nothing starts before somebody has answered it.
  */
 export function proposeEntity(pair: Pair, sides: Sides): string {
   const source = (sides.source.get(pair.source) ?? []).filter(({ column }) => column !== pair.key.column);

@@ -25,8 +25,8 @@ export interface Written {
 }
 
 /**
- * Writes an installation into a new folder: the types of both catalogs, and an entity file for each pair of tables. The folder is there as a
- * whole, or not at all.
+ * Writes an installation into a new folder: the types of both catalogs, and an entity file for each pair of tables.
+ * The folder is there as a whole, or not at all.
  * @throws Error when the folder is there already: nothing of it is overwritten.
  */
 export async function writeInstallation(folder: string, source: Sql, target: Sql, chosen?: Chosen): Promise<Written> {

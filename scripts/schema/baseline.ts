@@ -5,9 +5,10 @@ import type { MigrationFile } from "./migration-files.ts";
 const SCHEDULE = "schemas/schedule.sql";
 
 /**
- * The first migrations, which make a fresh database what supabase/schemas/ says: one with everything, then the schedule in a transaction of
- * its own. pg_cron learns of a new job by a message about its table; a transaction that changes thousands of objects overruns the server's
- * queue of such messages, pg_cron takes no notice of the overrun (InvalidateJobCacheCallback, src/job_metadata.c), and never runs the job.
+ * The first migrations, which make a fresh database what supabase/schemas/ says: one with everything, then the
+ * schedule in a transaction of its own. pg_cron learns of a new job by a message about its table; a transaction that
+ * changes thousands of objects overruns the server's queue of such messages, pg_cron takes no notice of the overrun
+ * (InvalidateJobCacheCallback, src/job_metadata.c), and never runs the job.
  */
 export function baseline(files: readonly DeclaredFile[], release: string): readonly MigrationFile[] {
   const purpose = `everything that release ${release} has: the control tables, and the functions that change them`;

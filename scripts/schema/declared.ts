@@ -10,8 +10,10 @@ export interface DeclaredFile {
 }
 
 /**
- * The files that say what the database is, in the order in which a fresh one is made (supabase/config.toml, schema_paths).
- * @throws Error where a file is not in that list, or one of the list is not there: it would be in no database, or in no review.
+ * The files that say what the database is, in the order in which a fresh one is made (supabase/config.toml,
+ * schema_paths).
+ * @throws Error where a file is not in that list, or one of the list is not there: it would be in no database, or in
+ * no review.
  */
 export function declaredFiles(root = ROOT): readonly DeclaredFile[] {
   const supabase = join(root, "supabase");

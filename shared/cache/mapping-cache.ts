@@ -37,7 +37,8 @@ export function createMappingCache(config: Config, log: Log): MappingCache {
     responseEncoding: false,
     retry: false,
     enableTelemetry: false,
-    // A function: one signal per call. (With a signal the client makes an answer of the time-out, and stumbles over that.)
+    // A function: one signal per call. (With a signal the client makes an answer of the time-out, and stumbles over
+    // that.)
     signal: () => AbortSignal.timeout(TIMEOUT_MS),
   });
   const latest = `isthmus:${config.SOURCE_NAME}:${config.SUPABASE_URL}:latest-execution`;

@@ -8,8 +8,9 @@ import { findingsOn, type Finding } from "./finding.ts";
 import { withoutXmin } from "./without-xmin.ts";
 
 /**
- * What one scan reads in a second. Measured on two shared cores, PostgreSQL 17, 1.5 million rows in 510 MiB: 450 MiB/s at the
- * first look, 780 MiB/s cached. Less than half of that leaves room for a disk and for an application that works meanwhile.
+ * What one scan reads in a second. Measured on two shared cores, PostgreSQL 17, 1.5 million rows in 510 MiB: 450
+ * MiB/s at the first look, 780 MiB/s cached. Less than half of that leaves room for a disk and for an application
+ * that works meanwhile.
  */
 export const SCAN_BYTES_PER_SECOND = 200 * 1024 * 1024;
 /** A scan as short as this is no reason to rely on timestamps. */

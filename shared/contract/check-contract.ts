@@ -46,9 +46,9 @@ export interface Contract {
 
 /**
  * Both catalogs against all entities. The catalogs are read by one statement each, which answers with a fingerprint
- * alone while they are those of the last comparison. The source is asked about the requested entities alone (not given: about all): it
- * plans their statements, once while its catalog stays the same, and its rows are looked at for what the catalog does not say of keys.
- * `fresh` compares and asks in any case.
+ * alone while they are those of the last comparison. The source is asked about the requested entities alone (not
+ * given: about all): it plans their statements, once while its catalog stays the same, and its rows are looked at for
+ * what the catalog does not say of keys. `fresh` compares and asks in any case.
  */
 export async function checkContract(
   context: Context,
@@ -73,7 +73,8 @@ export async function checkContract(
   const loaded = new Set(state.loaded);
   // Of a catalog that is another one now, nothing that the source has answered holds.
   const known = state.known && source.catalog === null ? state.known : NOTHING_KNOWN;
-  // Functions and tables that an expression names are not in the catalog's fingerprint: a refusal is asked again while it stands.
+  // Functions and tables that an expression names are not in the catalog's fingerprint: a refusal is asked again
+  // while it stands.
   const refused = new Set(known.findings.filter(({ code }) => code === "source_refused").map(({ entity }) => entity));
   const planned = known.planned.filter((name) => !refused.has(name));
   const toPlan = asked.filter(({ name }) => !planned.includes(name));

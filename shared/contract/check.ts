@@ -19,8 +19,9 @@ export interface InstallationCheck {
 }
 
 /**
- * Compares both catalogs afresh, lists what writes set off, and asks everything that a function needs whether it answers. What somebody has changed
- * of ours is read first, by the catalog alone: a function that was dropped may be what fails the rest.
+ * Compares both catalogs afresh, lists what writes set off, and asks everything that a function needs whether it
+ * answers. What somebody has changed of ours is read first, by the catalog alone: a function that was dropped may be
+ * what fails the rest.
  */
 export async function checkInstallation(context: Context): Promise<InstallationCheck> {
   const reachable = await reachability(context);

@@ -23,7 +23,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.add_deletes(public.sync_executions,integer)",
-    digest: "ae19f5449c",
+    digest: "a966747a9e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -42,7 +42,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.address_of(text)", digest: "9e54ddb5b8", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.adopt_as(uuid,uuid)",
-    digest: "448ab62bbf",
+    digest: "b1f55b9210",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-decisions.sql",
   },
@@ -60,7 +60,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.advance_execution(uuid)",
-    digest: "ca29147f3b",
+    digest: "4775d8cd4b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/advance.sql",
   },
@@ -127,11 +127,11 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.apply_controls()",
-    digest: "f96fc0f197",
+    digest: "e8d2510ed0",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
-  { object: "function sync.apply_decisions()", digest: "b2b85eea63", rights: [], file: "schemas/functions/decisions.sql" },
+  { object: "function sync.apply_decisions()", digest: "5c5542dc02", rights: [], file: "schemas/functions/decisions.sql" },
   { object: "function sync.apply_rule_override()", digest: "f2cd7ccf24", rights: [], file: "schemas/functions/rules.sql" },
   {
     object: "function sync.are_owned(public.sync_entities,oid,smallint[])",
@@ -147,7 +147,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.ask_for_circles(public.sync_entities,uuid,bigint[],integer)",
-    digest: "0b3aee677d",
+    digest: "ee7984737c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -184,7 +184,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.beat()", digest: "7b3f20e4c1", rights: [], file: "schemas/functions/deliver-alerts.sql" },
   {
     object: "function sync.begin_execution(jsonb)",
-    digest: "a004dcf1e4",
+    digest: "0fb755ed8a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -208,7 +208,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.bisect_slice(public.sync_entities,text,text,text[],integer,integer,text[])",
-    digest: "45a9a7d785",
+    digest: "d82e6ec8b1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -269,7 +269,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.carry_out(public.sync_entities,uuid[],jsonb)",
-    digest: "3c352770ce",
+    digest: "4e015cc422",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decisions.sql",
   },
@@ -339,7 +339,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.claim_page(uuid,integer,integer,jsonb,text,integer)",
-    digest: "b8574227d0",
+    digest: "e5d1e3a644",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -369,7 +369,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.classify_statement(public.sync_entities,text,text)",
-    digest: "8920ec32a8",
+    digest: "54e7afdeb8",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -393,31 +393,31 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.close_chain(uuid,public.sync_entities)",
-    digest: "3af70aae59",
+    digest: "48c6a1df70",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
   {
     object: "function sync.close_ended_alerts(uuid)",
-    digest: "00bed0a4a8",
+    digest: "bf7f00b872",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
   {
     object: "function sync.close_page(public.sync_chains,public.sync_entities,jsonb,numeric)",
-    digest: "8ee536cf31",
+    digest: "e7709ea54e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/chains.sql",
   },
   {
     object: "function sync.close_removed(smallint,integer)",
-    digest: "333b61f328",
+    digest: "09c0197176",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/changes-of-definitions.sql",
   },
   {
     object: "function sync.close_stalled_alerts(uuid)",
-    digest: "b62c74aa33",
+    digest: "cdb6450f78",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -429,25 +429,25 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.column_types(regclass)",
-    digest: "fccbde1eba",
+    digest: "9abd020882",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/field-slots.sql",
   },
   {
     object: "function sync.commit_digest_page(uuid,bigint,bigint[],jsonb,jsonb,jsonb)",
-    digest: "6550b4aee5",
+    digest: "8d93a6a02c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/digest.sql",
   },
   {
     object: "function sync.commit_join_page(uuid,bigint,bigint[],bigint[],bigint[],bigint[],jsonb)",
-    digest: "3f2e6d231c",
+    digest: "b1a4ac138e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/fan-out.sql",
   },
   {
     object: "function sync.commit_page(uuid,bigint,text,jsonb,jsonb)",
-    digest: "c92314db6b",
+    digest: "9d232cf346",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -483,7 +483,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.count_alert(uuid,text,uuid,uuid,text,jsonb)",
-    digest: "adebaa42d9",
+    digest: "a4ccd089a6",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/alerts.sql",
   },
@@ -514,13 +514,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.counts_overwritten(public.sync_entities)",
-    digest: "acd84b5439",
+    digest: "314812361c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
   {
     object: "function sync.create_shadow(public.sync_entities)",
-    digest: "944d820723",
+    digest: "d0c3f4c3f4",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/shadows.sql",
   },
@@ -532,7 +532,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.decide_fields(public.sync_entities,uuid[],jsonb)",
-    digest: "fce22c2962",
+    digest: "78f0146eec",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decided-fields.sql",
   },
@@ -556,7 +556,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.deferred_constraints(regclass)",
-    digest: "77bd9447fe",
+    digest: "55e21a7e5d",
     rights: ["isthmus_decisions EXECUTE"],
     file: "schemas/functions/decisions.sql",
   },
@@ -720,7 +720,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fill_outbox(boolean,boolean,text)",
-    digest: "f259a240e4",
+    digest: "368db1545c",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -738,7 +738,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.find_givers(public.sync_entities,text,integer,integer)",
-    digest: "aac4de17fd",
+    digest: "432b751b41",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -756,7 +756,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.finish_execution(uuid,public.sync_execution_status,jsonb)",
-    digest: "789d6610e1",
+    digest: "83f855e729",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/finish.sql",
   },
@@ -774,7 +774,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.fits_scalar_sql(text,text,text,text)",
-    digest: "93cef53012",
+    digest: "9d13aab4a9",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/exact-values.sql",
   },
@@ -786,7 +786,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.foretold_brakes(uuid,public.sync_entities)",
-    digest: "3fadf79f74",
+    digest: "59e05f48bd",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/plan-report.sql",
   },
@@ -823,7 +823,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.give_back_page(uuid,bigint,jsonb,integer,integer)",
-    digest: "aade482618",
+    digest: "30635de552",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-claims.sql",
   },
@@ -835,7 +835,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.giving_keys(public.sync_entities)",
-    digest: "227b36db48",
+    digest: "32b9a9cb11",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
   },
@@ -853,7 +853,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.grant_released(text)",
-    digest: "603e911ad3",
+    digest: "5dd8e3a40b",
     rights: [],
     file: "schemas/functions/released-entities.sql",
   },
@@ -988,7 +988,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.is_record_error(text)",
-    digest: "89761b4f7a",
+    digest: "366735ad0e",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
@@ -1013,7 +1013,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_gone(public.sync_entities,bigint[],bigint[])",
-    digest: "9f11459e56",
+    digest: "165057c0a6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-deletes.sql",
   },
@@ -1031,7 +1031,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.keep_verdicts(public.sync_entities,public.sync_chains,bigint)",
-    digest: "abaa0555a8",
+    digest: "2e75148ebe",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/adoption-pages.sql",
   },
@@ -1067,7 +1067,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.key_hashes(public.sync_entities)",
-    digest: "7366383e73",
+    digest: "c62e7caf09",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/unique-keys.sql",
   },
@@ -1097,7 +1097,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.landed_needed(public.sync_executions,smallint,text,text,bigint)",
-    digest: "ebe33a142d",
+    digest: "0604ed8ddf",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -1163,7 +1163,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.load_circles(public.sync_entities,text,text[],text[])",
-    digest: "580268ebb9",
+    digest: "f81d798688",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-slices.sql",
   },
@@ -1211,7 +1211,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.look_at_shapes(smallint,text[],jsonb)",
-    digest: "faa8f824d7",
+    digest: "c6ddedf336",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -1289,7 +1289,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.metrics()",
-    digest: "62031c804f",
+    digest: "516ee7a66a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/metrics.sql",
   },
@@ -1332,7 +1332,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.named_triggers(regclass,text,text)",
-    digest: "5734badec1",
+    digest: "fdbad49343",
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/written-otherwise.sql",
   },
@@ -1350,7 +1350,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.new_statements(public.sync_entities)",
-    digest: "378dbff005",
+    digest: "182467ff5d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/new-records.sql",
   },
@@ -1362,7 +1362,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.next_attempt(text,integer)",
-    digest: "c0e7d70287",
+    digest: "99ef54c58c",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -1382,7 +1382,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_failed_parts(uuid,text[])",
-    digest: "2f9ea94f38",
+    digest: "175bae1058",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ticks.sql",
   },
@@ -1407,7 +1407,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.note_page_ahead(uuid,integer)",
-    digest: "897731fe99",
+    digest: "bc23999dc9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -1444,13 +1444,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.nothing_known(public.sync_entities)",
-    digest: "e124b8c730",
+    digest: "a70e6ebc2b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/new-records.sql",
   },
   {
     object: "function sync.notice_target(smallint,bigint)",
-    digest: "3ffacbe0cd",
+    digest: "d857acb114",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/begin.sql",
   },
@@ -1528,7 +1528,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.page_rewritten(public.sync_entities)",
-    digest: "c5fa860e22",
+    digest: "1f10fcbeb9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-brakes.sql",
   },
@@ -1558,7 +1558,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.passes_by_itself(text)",
-    digest: "f5518e1bf1",
+    digest: "68de4c3584",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/recovery.sql",
   },
@@ -1676,7 +1676,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.put_summary(text,text)", digest: "ed165d3821", rights: [], file: "schemas/functions/undelivered.sql" },
   {
     object: "function sync.queue_records(public.sync_entities,uuid,integer)",
-    digest: "7c00981202",
+    digest: "6b9acde46d",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue.sql",
   },
@@ -1717,7 +1717,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/decided-fields.sql",
   },
   { object: "function sync.read_secret(text)", digest: "ba1d949431", rights: [], file: "schemas/functions/tick-call.sql" },
-  { object: "function sync.read_tick_answers()", digest: "4ff0e42f2b", rights: [], file: "schemas/functions/tick-watch.sql" },
+  { object: "function sync.read_tick_answers()", digest: "c9a8a63d95", rights: [], file: "schemas/functions/tick-watch.sql" },
   {
     object: "function sync.read_webhook_answers()",
     digest: "5e98621fc3",
@@ -1855,7 +1855,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.release_waiting(smallint)",
-    digest: "b378ea54d0",
+    digest: "9349f4e7ad",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/queue-care.sql",
   },
@@ -1865,7 +1865,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.remove_aged(integer)", digest: "177f3cc3f0", rights: [], file: "schemas/functions/retention.sql" },
+  { object: "function sync.remove_aged(integer)", digest: "a9cb800f62", rights: [], file: "schemas/functions/retention.sql" },
   { object: "function sync.remove_history()", digest: "7c58b8539e", rights: [], file: "schemas/functions/retention.sql" },
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
@@ -1894,7 +1894,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.request_keys(public.sync_executions,public.sync_chains,jsonb)",
-    digest: "787cf20d74",
+    digest: "b5c2774a10",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-commit.sql",
   },
@@ -1918,7 +1918,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.retry_chains(uuid,uuid[])",
-    digest: "2386a892dc",
+    digest: "ba139c0407",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -1930,7 +1930,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.reveal(uuid)",
-    digest: "f43b6744de",
+    digest: "c6c80392f3",
     rights: ["authenticated EXECUTE"],
     file: "schemas/functions/reveal.sql",
   },
@@ -1960,7 +1960,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.run_figures(uuid[])",
-    digest: "53bc41ff5a",
+    digest: "c8d915d100",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -1990,13 +1990,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.send_request(text,text,jsonb,jsonb,integer)",
-    digest: "9f955d9feb",
+    digest: "e9e18b939c",
     rights: [],
     file: "schemas/functions/tick-call.sql",
   },
   {
     object: "function sync.settle_cancelled()",
-    digest: "5406a82897",
+    digest: "1c21b12f05",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2044,7 +2044,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.signs_of_restore(smallint,bigint)",
-    digest: "44f6622b70",
+    digest: "1d574db8f9",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
@@ -2056,7 +2056,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.slot_of(text,text,boolean,boolean)",
-    digest: "52246ffe1e",
+    digest: "64560138c9",
     rights: [],
     file: "schemas/functions/alert-outbox.sql",
   },
@@ -2077,7 +2077,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   { object: "function sync.slots_past_bound()", digest: "1522e4772e", rights: [], file: "schemas/functions/alert-outbox.sql" },
   {
     object: "function sync.soft_statements(public.sync_entities,uuid)",
-    digest: "cf64ceb13e",
+    digest: "c5341f725f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/soft-deletes.sql",
   },
@@ -2122,7 +2122,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.stop_stalled(integer,integer)",
-    digest: "f929d9d724",
+    digest: "a4ffaba5a6",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/ends-of-executions.sql",
   },
@@ -2194,13 +2194,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.target_identity()",
-    digest: "8fcb1f8a4e",
+    digest: "15a00ed9a2",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/identities.sql",
   },
   {
     object: "function sync.target_shapes(smallint,text[])",
-    digest: "5d74572a65",
+    digest: "3fcf92ee93",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
@@ -2254,7 +2254,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_refused_sends(smallint)",
-    digest: "4ae4c753e2",
+    digest: "13c507e90e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -2272,7 +2272,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.tell_unrun_pages(smallint)",
-    digest: "da563601a5",
+    digest: "eb00b300ad",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/sending.sql",
   },
@@ -2309,12 +2309,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.texts_sql(public.sync_entities,text,boolean)",
-    digest: "b7a9734054",
+    digest: "f61e52b61a",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/entity-shapes.sql",
   },
   { object: "function sync.tick_obstacle()", digest: "2d6a59de8d", rights: [], file: "schemas/functions/tick-watch.sql" },
-  { object: "function sync.tick_request()", digest: "63e2f4dc55", rights: [], file: "schemas/functions/tick-call.sql" },
+  { object: "function sync.tick_request()", digest: "76665a2a09", rights: [], file: "schemas/functions/tick-call.sql" },
   {
     object: "function sync.time_spent()",
     digest: "94967b7d9d",
@@ -2359,13 +2359,13 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.try_slice(text[],boolean,integer,integer)",
-    digest: "7f4845a58e",
+    digest: "6367024f7e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/try-slices.sql",
   },
   {
     object: "function sync.try_stand_ins(text[],integer,integer)",
-    digest: "c2295ce627",
+    digest: "c2c0bf1b72",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-in-order.sql",
   },
@@ -2437,7 +2437,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.usual_runs(uuid,timestamp with time zone)",
-    digest: "11ea62f6c4",
+    digest: "f8cfded83f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -2492,7 +2492,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.weigh_run(uuid,numeric,timestamp with time zone)",
-    digest: "326ddcd9da",
+    digest: "30c5f5b916",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/usual-runs.sql",
   },
@@ -2546,7 +2546,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.write_statements(public.sync_entities,text)",
-    digest: "9912ee2df2",
+    digest: "1f77570de1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/load-statements.sql",
   },
@@ -2596,7 +2596,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "policy operators_control on public.sync_chains",
     digest: "7fa9d82f0e",
     rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "policy operators_control on public.sync_entities",
@@ -2676,7 +2676,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "policy team_reads on public.sync_chains",
     digest: "e0c742f285",
     rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "policy team_reads on public.sync_changed_causes",
@@ -2730,7 +2730,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "policy team_reads on public.sync_page_log",
     digest: "52070ab93c",
     rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "policy team_reads on public.sync_pending_keys",
@@ -2838,7 +2838,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "row level security of public.sync_chains",
     digest: "1fc04da2d9",
     rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "row level security of public.sync_changed_causes",
@@ -2910,7 +2910,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "row level security of public.sync_page_log",
     digest: "1fc04da2d9",
     rights: [],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "row level security of public.sync_pending_keys",
@@ -3146,7 +3146,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
       "isthmus_worker SELECT",
       "isthmus_worker UPDATE",
     ],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "table public.sync_changed_causes",
@@ -3300,7 +3300,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     object: "table public.sync_page_log",
     digest: "4b43b0aee3",
     rights: ["authenticated SELECT", "isthmus_worker INSERT", "isthmus_worker SELECT"],
-    file: "schemas/tables/jobs-and-executions.sql",
+    file: "schemas/tables/chains-and-page-log.sql",
   },
   {
     object: "table public.sync_pending_keys",

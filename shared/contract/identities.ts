@@ -17,9 +17,11 @@ const CODES = {
 } as const satisfies Record<UnknownIdentity["side"], ErrorCode>;
 
 /**
- * Nothing begins before a person has accepted a source, target or installation that is new, or that the target was put back to an older state. A plan may read a new source: what it would change
- * is what a person wants to know before.
- * @returns the findings of a plan. @throws IsthmusError SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; then nothing but the question is written.
+ * Nothing begins before a person has accepted a source, target or installation that is new, or that the target was
+ * put back to an older state. A plan may read a new source: what it would change is what a person wants to know
+ * before.
+ * @returns the findings of a plan. @throws IsthmusError SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; then
+ * nothing but the question is written.
  */
 export async function assertKnown(context: Context, sourceId: number, dryRun = false): Promise<readonly Finding[]> {
   const unknown = await unknownIdentities(context, sourceId, await sourcePosition(context.source));

@@ -19,9 +19,11 @@ export interface FitEntities {
 }
 
 /**
- * Leaves out the entities that a person has paused, that one of the catalogs does not fit any more, or whose first load would set off what nobody
- * has acknowledged, or of which this capture would miss changes, and alerts of them. The others run.
- * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE, ENTITY_PAUSED or SIDE_EFFECTS_UNACKNOWLEDGED when none is left.
+ * Leaves out the entities that a person has paused, that one of the catalogs does not fit any more, or whose first
+ * load would set off what nobody has acknowledged, or of which this capture would miss changes, and alerts of them.
+ * The others run.
+ * @throws IsthmusError CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE, ENTITY_PAUSED or SIDE_EFFECTS_UNACKNOWLEDGED when none is
+ * left.
  */
 export async function leaveOutUnfit(
   context: Context,
@@ -41,8 +43,8 @@ export async function leaveOutUnfit(
 }
 
 /**
- * What counts, and what of it pauses. An adoption writes nothing to the application's tables, nor does a plan; but the run
- * that a plan is of would, and it says so.
+ * What counts, and what of it pauses. An adoption writes nothing to the application's tables, nor does a plan; but
+ * the run that a plan is of would, and it says so.
  */
 function relevantTo(
   work: "sync" | "plan" | "adopt",

@@ -38,8 +38,9 @@ export function moneyColumns(entities: readonly Entity[], catalogs: Catalogs, si
 }
 
 /**
- * Columns of money whose amounts mean something else under a locale of the server's own than in our sessions: the type keeps a number of
- * the smallest unit alone. `scales`: each locale, with how many units are 1 under it; undefined where the server has no such locale.
+ * Columns of money whose amounts mean something else under a locale of the server's own than in our sessions: the
+ * type keeps a number of the smallest unit alone. `scales`: each locale, with how many units are 1 under it;
+ * undefined where the server has no such locale.
  */
 export function moneyFindings(
   columns: readonly MoneyColumn[],

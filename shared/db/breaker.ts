@@ -1,6 +1,7 @@
 /**
- * The circuit breaker of one database in one worker. While its connections cannot be opened, one asks for all: who comes meanwhile waits for
- * what that one meets, and is told the same. The first that is let in closes it. When to come back is for the callers, who wait longer each time.
+ * The circuit breaker of one database in one worker. While its connections cannot be opened, one asks for all: who
+ * comes meanwhile waits for what that one meets, and is told the same. The first that is let in closes it. When to
+ * come back is for the callers, who wait longer each time.
  */
 export class Breaker {
   #refuses = false;

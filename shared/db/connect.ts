@@ -32,8 +32,8 @@ export interface ConnectOptions {
 }
 
 /**
- * Opens a small pool that works through a transaction pooler: no prepared statements, no type look-up, settings pinned by each transaction.
- * Every value travels as text; arrays are bound as literals (see integerArray).
+ * Opens a small pool that works through a transaction pooler: no prepared statements, no type look-up, settings
+ * pinned by each transaction. Every value travels as text; arrays are bound as literals (see integerArray).
  */
 export function connect(options: ConnectOptions): Sql {
   return pinned((onclose) => openClient(options, onclose), options);
@@ -54,7 +54,8 @@ export function openClient(options: ConnectOptions, onclose: () => void): Client
     max: 1,
     idle_timeout: options.idleTimeoutSeconds,
     connect_timeout: options.connectTimeoutSeconds,
-    // Seconds. By itself the driver lets a request wait ever longer, up to 20, after every refused connection; who called us tries again anyway.
+    // Seconds. By itself the driver lets a request wait ever longer, up to 20, after every refused connection; who
+    // called us tries again anyway.
     backoff: () => 0.01,
     prepare: false,
     fetch_types: false,
@@ -78,9 +79,9 @@ export function addressesOf(config: { readonly SOURCE_DB_URL: string; readonly T
 }
 
 /**
- * An address as other tools copy it carries parameters of theirs (pgbouncer, connection_limit, sslmode, sslrootcert). The driver would send
- * each to the server as a setting: an unknown one is refused, and a known one would replace a setting of ours. `options` stays, because
- * Supavisor can take the project's reference from it.
+ * An address as other tools copy it carries parameters of theirs (pgbouncer, connection_limit, sslmode, sslrootcert).
+ * The driver would send each to the server as a setting: an unknown one is refused, and a known one would replace a
+ * setting of ours. `options` stays, because Supavisor can take the project's reference from it.
  */
 export function withoutParameters(url: string): string {
   const [address = "", parameters = ""] = url.split(/\?(.*)/s);

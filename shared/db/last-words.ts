@@ -14,8 +14,8 @@ const FIELDS: Readonly<Record<string, string>> = { S: "severity_local", V: "seve
 const ERROR_RESPONSE = "E".charCodeAt(0);
 
 /**
- * Listens for what is said before a connection ends: that no server is free, that it is shut down, that a transaction was idle for too
- * long. The driver forgets these words: it says of each that the connection is closed.
+ * Listens for what is said before a connection ends: that no server is free, that it is shut down, that a transaction
+ * was idle for too long. The driver forgets these words: it says of each that the connection is closed.
  * @returns what was said last, if that was an error.
  */
 export function lastWords(socket: Source): () => SaidError | undefined {

@@ -5,8 +5,8 @@ const NAME = /^(?:"(?:[^"]|"")+"|[\p{L}_][\p{L}\p{N}_$]*)(?:\.(?:"(?:[^"]|"")+"|
 const OF_NAMES = /^(42|3F)/;
 
 /**
- * The name in a statement that PostgreSQL refuses: a column, table, type or function. Values are parameters, so what stands in
- * the text comes from us and from entity files.
+ * The name in a statement that PostgreSQL refuses: a column, table, type or function. Values are parameters, so what
+ * stands in the text comes from us and from entity files.
  * @param position 1-based, in characters, as the server sends it.
  */
 export function namedAt(sqlstate: string, text: string, position: unknown): string | undefined {

@@ -26,8 +26,9 @@ export interface PoolOptions {
 export const IN_KEY_ORDER: NonNullable<Parameters<Sql["unsafe"]>[2]> = {};
 
 /**
- * A pool whose `unsafe` and `begin` run with pinned settings (settings.ts); nothing of ours sends a statement by another way. Each
- * connection is a client of its own: statements of one client keep their order, and travel without waiting for each other's answers.
+ * A pool whose `unsafe` and `begin` run with pinned settings (settings.ts); nothing of ours sends a statement by
+ * another way. Each connection is a client of its own: statements of one client keep their order, and travel without
+ * waiting for each other's answers.
  */
 export function pinned(open: (onclose: () => void) => Client, { side, poolSize, connectTimeoutSeconds }: PoolOptions): Sql {
   const breaker = new Breaker();
@@ -42,8 +43,8 @@ export function pinned(open: (onclose: () => void) => Client, { side, poolSize, 
 }
 
 /**
- * One statement in a transaction of its own. BEGIN and the settings travel with the statement. A statement that only reads does not
- * wait for its COMMIT: the next statement travels behind the COMMIT.
+ * One statement in a transaction of its own. BEGIN and the settings travel with the statement. A statement that only
+ * reads does not wait for its COMMIT: the next statement travels behind the COMMIT.
  */
 async function run(connection: Connection, side: Side, statement: Parameters<Sql["unsafe"]>, done: () => void): Promise<unknown> {
   const client = await connection.ready();
@@ -77,9 +78,10 @@ async function run(connection: Connection, side: Side, statement: Parameters<Sql
 }
 
 /**
- * Several statements in one transaction. When the connection is lost, the transaction fails at once, and its work is abandoned: the driver
- * would write its next statement, a ROLLBACK or a COMMIT to a socket that is gone, which throws where nobody can catch it and ends the
- * whole process. So abandoned work never gets an answer, and its end is not waited for.
+ * Several statements in one transaction. When the connection is lost, the transaction fails at once, and its work is
+ * abandoned: the driver would write its next statement, a ROLLBACK or a COMMIT to a socket that is gone, which throws
+ * where nobody can catch it and ends the whole process. So abandoned work never gets an answer, and its end is not
+ * waited for.
  */
 async function runTransaction<Result>(
   connection: Connection,
@@ -137,8 +139,9 @@ function quietly(statement: { execute(): PromiseLike<unknown> }): void {
 }
 
 /**
- * One connection, opened when a statement needs it, by a new client every time: a client whose statement was lost with its connection
- * knocks at a server that refuses it until it is let in, however long, and fails no statement that waits for it.
+ * One connection, opened when a statement needs it, by a new client every time: a client whose statement was lost
+ * with its connection knocks at a server that refuses it until it is let in, however long, and fails no statement
+ * that waits for it.
  */
 class Connection {
   readonly #open: (onclose: () => void) => Client;
@@ -153,8 +156,8 @@ class Connection {
   }
 
   /**
-   * Opens the connection before anything depends on it: statements behind a BEGIN that failed with its connection the driver would
-   * send on another one, without a transaction.
+   * Opens the connection before anything depends on it: statements behind a BEGIN that failed with its connection the
+   * driver would send on another one, without a transaction.
    */
   async ready(): Promise<Used> {
     if (this.#client?.closed === false) return this.#client;
@@ -175,8 +178,9 @@ class Connection {
   }
 
   /**
-   * Waits for the first answer on a connection or in a transaction, as long as for a connection. The driver's own limit ends when a
-   * pooler has let the client in. Then the client waits for a server, and a pooler that is full or paused may let it wait for ever.
+   * Waits for the first answer on a connection or in a transaction, as long as for a connection. The driver's own
+   * limit ends when a pooler has let the client in. Then the client waits for a server, and a pooler that is full or
+   * paused may let it wait for ever.
    */
   async inTime(client: Used, answer: PromiseLike<unknown>): Promise<void> {
     let late: ReturnType<typeof setTimeout> | undefined;

@@ -1,9 +1,10 @@
 export type Side = "source" | "target";
 
 /**
- * What shapes the text of values, or which rows and names a statement sees, whatever the server, the database, the role or a pooler
- * have set. A pooler in transaction mode forwards no such parameter of a connection, or refuses the connection for it; so each
- * transaction sets them for itself. None of the values depends on how a session reads strings.
+ * What shapes the text of values, or which rows and names a statement sees, whatever the server, the database, the
+ * role or a pooler have set. A pooler in transaction mode forwards no such parameter of a connection, or refuses the
+ * connection for it; so each transaction sets them for itself. None of the values depends on how a session reads
+ * strings.
  */
 export const PINNED = {
   client_encoding: "UTF8",
@@ -33,14 +34,15 @@ export const PINNED = {
 const OF_READER = { row_security: "off", gin_fuzzy_search_limit: "0" } as const;
 
 /**
- * What a database's owner decides, for the role or the database: neither ours to choose nor another client's, who may have left
- * something else in a session of the pooler.
+ * What a database's owner decides, for the role or the database: neither ours to choose nor another client's, who may
+ * have left something else in a session of the pooler.
  */
 const OF_OWNER = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit"] as const;
 
 /**
- * Of the owner's too, since PostgreSQL 17. The server itself is asked each time: servers of two versions may stand behind one pooler, and a
- * connection may be another server's from one transaction to the next. No name in here depends on a search path.
+ * Of the owner's too, since PostgreSQL 17. The server itself is asked each time: servers of two versions may stand
+ * behind one pooler, and a connection may be another server's from one transaction to the next. No name in here
+ * depends on a search path.
  */
 const LIMIT_OF_TRANSACTIONS =
   "select case when pg_catalog.current_setting('transaction_timeout', true) is not null then pg_catalog.set_config('transaction_timeout', null, true) end";
@@ -55,10 +57,11 @@ export const ISOLATION = {
 export const PINS: Readonly<Record<Side, string>> = { source: pins("source"), target: pins("target") };
 
 /**
- * For a statement that walks one table in the order of an index and stops at a limit. Of a table that nobody has analysed the planner
- * takes few rows for left, and would fetch and sort them all, page after page. Only a plan that gives the order without a sort is left,
- * where an index has that order; without one the table is sorted as before, and nothing is compiled for the price of a plan that is not
- * wanted. Not for statements with SQL of an entity file, or with joins: what these need is the planner's choice alone.
+ * For a statement that walks one table in the order of an index and stops at a limit. Of a table that nobody has
+ * analysed the planner takes few rows for left, and would fetch and sort them all, page after page. Only a plan that
+ * gives the order without a sort is left, where an index has that order; without one the table is sorted as before,
+ * and nothing is compiled for the price of a plan that is not wanted. Not for statements with SQL of an entity file,
+ * or with joins: what these need is the planner's choice alone.
  */
 export const KEY_ORDER_PINS = "set local enable_sort = off; set local jit = off";
 

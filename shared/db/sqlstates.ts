@@ -1,11 +1,14 @@
 import { categoryOfState } from "../recovery.ts";
 
 /**
- * What a database's refusal means, decided by the category of its SQLSTATE (recovery.ts) and by who says it, never by words.
+ * What a database's refusal means, decided by the category of its SQLSTATE (recovery.ts) and by who says it, never by
+ * words.
  * - refused: trying again would not help;
  * - passing: the server, or a pooler before it, cannot for now;
- * - credentials_refused, no_such_database, too_many_connections, pooler_refused: the connection itself is refused. That passes too, since a password is
- *   changed on both sides one after the other, and a database is restored under its name; but the reason is worth telling.
+ * - credentials_refused, no_such_database, too_many_connections, pooler_refused: the connection itself is refused.
+ * That passes too, since a password is
+ *   changed on both sides one after the other, and a database is restored under its name; but the reason is worth
+ *   telling.
  */
 export type Refusal =
   "refused" | "passing" | "credentials_refused" | "no_such_database" | "too_many_connections" | "pooler_refused";
@@ -21,8 +24,9 @@ export interface RefusalFacts {
 }
 
 /**
- * A server names its function with every error. PgBouncer (1.18, run) and Supavisor do not with their own: Supavisor writes severity, code
- * and message, with the untranslated severity (protocol/server.ex, read) or without (error.ex, read).
+ * A server names its function with every error. PgBouncer (1.18, run) and Supavisor do not with their own: Supavisor
+ * writes severity, code and message, with the untranslated severity (protocol/server.ex, read) or without (error.ex,
+ * read).
  */
 export function saidBy({ routine }: RefusalFacts): "server" | "pooler" {
   return routine === undefined ? "pooler" : "server";

@@ -1,9 +1,10 @@
 /**
- * "Supabase Root 2021 CA": it signs, over an intermediate, the certificates of every project's database and pooler, and is in no
- * public store. The same text is `prod-ca-2021.crt` of the dashboard (Database settings, SSL configuration).
- * SHA-256 80:70:25:AD:50:D4:ED:21:9D:2C:9C:7D:29:9C:00:4F:82:4E:B0:0C:F7:F6:5A:FE:F6:07:D0:7B:72:E6:CA:FA, valid until 2031-04-26:
- * the fingerprint that public projects note which compared the download with the chain that the pooler presents.
- * TARGET_DB_CA replaces it.
+ * "Supabase Root 2021 CA": it signs, over an intermediate, the certificates of every project's database and pooler,
+ * and is in no public store. The same text is `prod-ca-2021.crt` of the dashboard (Database settings, SSL
+ * configuration). SHA-256
+ * 80:70:25:AD:50:D4:ED:21:9D:2C:9C:7D:29:9C:00:4F:82:4E:B0:0C:F7:F6:5A:FE:F6:07:D0:7B:72:E6:CA:FA, valid until
+ * 2031-04-26: the fingerprint that public projects note which compared the download with the chain that the pooler
+ * presents. TARGET_DB_CA replaces it.
  */
 export const SUPABASE_ROOT_CA = `-----BEGIN CERTIFICATE-----
 MIIDxDCCAqygAwIBAgIUbLxMod62P2ktCiAkxnKJwtE9VPYwDQYJKoZIhvcNAQEL

@@ -1,4 +1,5 @@
-// What the compiler knows of an installation: the catalogs of both sides, and which entity leads from one to the other.
+// What the compiler knows of an installation: the catalogs of both sides, and which entity leads from one to the
+// other.
 
 /** Types only: entity files are checked against them, and nothing of them is left when the code runs. */
 export interface Catalog {

@@ -17,8 +17,8 @@ export interface Join<Table extends string = string> {
 export type Joins<Table extends string = string> = Readonly<Record<string, Join<Table>>>;
 
 /**
- * A table that expressions or `where` ask about in queries of their own: any number of rows per record. Its alias is the one
- * that it has in these queries; `on` says how they find its rows, and may name another watch.
+ * A table that expressions or `where` ask about in queries of their own: any number of rows per record. Its alias is
+ * the one that it has in these queries; `on` says how they find its rows, and may name another watch.
  */
 export type Watch<Table extends string = string> = Omit<Join<Table>, "required">;
 /** Alias → watched table. */
@@ -48,9 +48,10 @@ export function expression<const Type extends string>(type: Type, sql: string): 
 }
 
 /**
- * A column of times, `alias.column`, in the zone that they were meant in, and why in that one: a timestamp without a time zone becomes the moment
- * that it was there, and a moment the time that it was there. A record with a time that the zone's clocks skip or repeat is put to a person,
- * unless the rules say what becomes of it. @throws RangeError where the zone is neither UTC nor a region and a place, or the reason is blank.
+ * A column of times, `alias.column`, in the zone that they were meant in, and why in that one: a timestamp without a
+ * time zone becomes the moment that it was there, and a moment the time that it was there. A record with a time that
+ * the zone's clocks skip or repeat is put to a person, unless the rules say what becomes of it. @throws RangeError
+ * where the zone is neither UTC nor a region and a place, or the reason is blank.
  */
 export function inZone(column: string, zone: string, reason: string, rules: ZoneRules = {}): Expression<"timestamp", never> {
   const sql = referenceSql(column);

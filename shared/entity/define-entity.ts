@@ -1,6 +1,6 @@
 /**
- * An entity is one target table fed by one projection of the source. Each entity is one file of an installation, which says
- * where its records come from, what each source column becomes, and what is left out and why.
+ * An entity is one target table fed by one projection of the source. Each entity is one file of an installation,
+ * which says where its records come from, what each source column becomes, and what is left out and why.
  */
 import type { Catalog, EntityName, SourceOf, TargetOf } from "./catalog.ts";
 import type {
@@ -51,8 +51,8 @@ export interface Predicate {
 }
 
 /**
- * What becomes of the target row of a record that the source no longer has: deleted (children before parents, never a row
- * that others refer to), marked by giving fields a value, left as it is, or a person decides.
+ * What becomes of the target row of a record that the source no longer has: deleted (children before parents, never a
+ * row that others refer to), marked by giving fields a value, left as it is, or a person decides.
  */
 export type OnDelete<Marks = Readonly<Record<string, boolean | string>>> =
   "hard" | { readonly soft: Marks } | "ignore" | "review";

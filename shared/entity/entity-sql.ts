@@ -1,4 +1,5 @@
-// What an entity's SQL may look like, so that all it reads of the source is plain to see: columns, each behind its alias.
+// What an entity's SQL may look like, so that all it reads of the source is plain to see: columns, each behind its
+// alias.
 import { textOf } from "./consumed-joins.ts";
 import type { Entity } from "./define-entity.ts";
 import { everDenied, mentions, type Denied } from "./denied.ts";

@@ -107,8 +107,8 @@ interface LookupOptions<Name extends string = string> {
 }
 
 /**
- * A member of an object: the column it holds, by the kind of value in the JSON (`json`: JSON kept as text, which becomes what
- * a field of its own would), or a text that is always the same.
+ * A member of an object: the column it holds, by the kind of value in the JSON (`json`: JSON kept as text, which
+ * becomes what a field of its own would), or a text that is always the same.
  */
 export type MemberSource<C extends ResolvedColumns = ResolvedColumns> =
   | { readonly number: OfType<C, "integer" | "numeric"> }

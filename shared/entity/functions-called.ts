@@ -4,8 +4,9 @@ import type { Entity } from "./define-entity.ts";
 import { isSign, tokensOf } from "./sql-tokens.ts";
 
 /**
- * Every name in an entity's SQL that may be a function's: one before a parenthesis, and the field of an expression, which PostgreSQL takes for a
- * function of that value where the value has no such field. More than are functions; none that is one is missing.
+ * Every name in an entity's SQL that may be a function's: one before a parenthesis, and the field of an expression,
+ * which PostgreSQL takes for a function of that value where the value has no such field. More than are functions;
+ * none that is one is missing.
  */
 export function functionsCalled(entity: Entity): string[] {
   const tokens = tokensOf(textOf(entity));

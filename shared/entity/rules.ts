@@ -1,4 +1,5 @@
-// Conditions on values and on records. Each has a name and a version that the queue shows: raise the version when the meaning changes.
+// Conditions on values and on records. Each has a name and a version that the queue shows: raise the version when the
+// meaning changes.
 
 /** A condition on one value of a field. A record that breaks it goes to the queue. NULL breaks nothing but `required`. */
 export interface ValueRule {
@@ -90,7 +91,8 @@ export function isDecimal(text: string): boolean {
 }
 
 /**
- * Below, equal or above zero as a is less than, equal to or greater than b; infinities and NaN where PostgreSQL sorts them.
+ * Below, equal or above zero as a is less than, equal to or greater than b; infinities and NaN where PostgreSQL sorts
+ * them.
  * @throws RangeError when one is no number.
  */
 export function compareDecimals(a: string, b: string): number {

@@ -1,4 +1,5 @@
-// Just enough of SQL to see what an entity's expressions name: names as PostgreSQL reads them, texts, and everything else sign by sign.
+// Just enough of SQL to see what an entity's expressions name: names as PostgreSQL reads them, texts, and everything
+// else sign by sign.
 
 export type Token =
   | { readonly kind: "name"; readonly name: string; readonly quoted: boolean }

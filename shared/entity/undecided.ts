@@ -14,8 +14,8 @@ export interface Question {
 }
 
 /**
- * Stands where a decision is missing, wherever that is: for a field or an option of one, the reason of an ignored column, a time zone.
- * Nothing starts before all are replaced. The compiler takes the result for anything.
+ * Stands where a decision is missing, wherever that is: for a field or an option of one, the reason of an ignored
+ * column, a time zone. Nothing starts before all are replaced. The compiler takes the result for anything.
  */
 export function undecided(question: string, ...columns: string[]): never {
   return (MARK + JSON.stringify({ question, columns })) as never;

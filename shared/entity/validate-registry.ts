@@ -12,7 +12,8 @@ import { questionsWithin } from "./undecided.ts";
 const LONGEST_NAME = 63;
 
 /**
- * Everything the compiler cannot check about a set of entities, of a source with these denied columns; empty when all is well.
+ * Everything the compiler cannot check about a set of entities, of a source with these denied columns; empty when all
+ * is well.
  * @returns one sentence per problem, each naming its entity.
  */
 export function validateRegistry(entities: readonly Entity[], denied: Denied): string[] {
@@ -88,9 +89,9 @@ export function sourceColumnsRead(entity: Entity): Set<string> {
 }
 
 /**
- * Fingerprint of what an entity does to its records; when it changes, everything is projected again. A definition has its own
- * functions as text, but not what they call: that is in `code`, the hashes of the code behind entities that have a file, and of what
- * the engine makes of them.
+ * Fingerprint of what an entity does to its records; when it changes, everything is projected again. A definition has
+ * its own functions as text, but not what they call: that is in `code`, the hashes of the code behind entities that
+ * have a file, and of what the engine makes of them.
  */
 export function definitionHash(entity: Entity, code: Readonly<Record<string, string>> = {}): string {
   const behind = code[entity.name];

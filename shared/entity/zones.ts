@@ -12,9 +12,10 @@ export interface ZoneRules {
 const FARTHEST = "interval '16 hours'";
 
 /**
- * SQL for a column of times in a zone, as text: a time without a zone becomes the moment that it was there, and a moment the time that it was
- * there. A time that the zone's clocks skip or repeat, and about which the rules say nothing, stays as the column has it: with
- * or without a zone where the other is wanted, so that no column of times takes it.
+ * SQL for a column of times in a zone, as text: a time without a zone becomes the moment that it was there, and a
+ * moment the time that it was there. A time that the zone's clocks skip or repeat, and about which the rules say
+ * nothing, stays as the column has it: with or without a zone where the other is wanted, so that no column of times
+ * takes it.
  */
 export function zonedSql(column: string, zone: string, { skipped, repeated }: ZoneRules): string {
   const there = (moment: string) => `(${moment} at time zone '${zone}')`;

@@ -19,10 +19,12 @@ export interface Admitted {
 }
 
 /**
- * Lets a request in, in the order of what that costs: its method, the length that it claims, the caller by the headers alone, and
- * only then its body, up to the limit. So a stranger's body is never read, and nobody's is read without an end.
+ * Lets a request in, in the order of what that costs: its method, the length that it claims, the caller by the
+ * headers alone, and only then its body, up to the limit. So a stranger's body is never read, and nobody's is read
+ * without an end.
  * @param functionName the function's own name: QStash signs the public address, which the request may not show.
- * @throws IsthmusError METHOD_NOT_ALLOWED, BODY_TOO_LARGE, UNAUTHENTICATED, FORBIDDEN, BODY_TOO_SLOW or REQUEST_INVALID.
+ * @throws IsthmusError METHOD_NOT_ALLOWED, BODY_TOO_LARGE, UNAUTHENTICATED, FORBIDDEN, BODY_TOO_SLOW or
+ * REQUEST_INVALID.
  */
 export async function admit(
   request: Request,

@@ -11,8 +11,9 @@ export interface Identified {
 }
 
 /**
- * Who calls, by the headers alone. A secret key of the project in the apikey header, QStash's signature for this address, or a
- * signed-in user's token with isthmus_role in app_metadata; or METRICS_TOKEN. A publishable key proves nothing.
+ * Who calls, by the headers alone. A secret key of the project in the apikey header, QStash's signature for this
+ * address, or a signed-in user's token with isthmus_role in app_metadata; or METRICS_TOKEN. A publishable key proves
+ * nothing.
  * @throws IsthmusError UNAUTHENTICATED or FORBIDDEN.
  */
 export async function identify(headers: Headers, config: Config, functionName: string): Promise<Identified> {

@@ -1,5 +1,6 @@
 /**
- * A key that an object of this JSON has twice. Parsing keeps the last one in silence: `{"dryRun": true, "dryRun": false}` would write.
+ * A key that an object of this JSON has twice. Parsing keeps the last one in silence: `{"dryRun": true, "dryRun":
+ * false}` would write.
  * @param json text that JSON.parse has taken.
  */
 export function repeatedKey(json: string): string | undefined {

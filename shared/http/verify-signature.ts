@@ -8,8 +8,8 @@ import { IsthmusError } from "../errors.ts";
 export const CLOCK_TOLERANCE_SECONDS = 5;
 
 /**
- * Checks QStash's signature for the function's public address, under the current signing key or the next one. The vendor's own
- * check needs the body, and no body is read before its sender is known.
+ * Checks QStash's signature for the function's public address, under the current signing key or the next one. The
+ * vendor's own check needs the body, and no body is read before its sender is known.
  * @returns the check of the body: the signature holds the hash of what was sent.
  * @throws IsthmusError UNAUTHENTICATED.
  */

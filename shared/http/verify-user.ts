@@ -37,8 +37,8 @@ function claimRules({ ISTHMUS_TOKEN_ISSUER }: Config) {
     iat: past,
     nbf: past.optional(),
     sub: z.string().min(1),
-    // Tokens of services and of everybody name no user. An application that a user has let in holds a token with all the user's
-    // claims and a client_id: what the user may do here is nothing that another application may do.
+    // Tokens of services and of everybody name no user. An application that a user has let in holds a token with all
+    // the user's claims and a client_id: what the user may do here is nothing that another application may do.
     role: z.literal("authenticated"),
     is_anonymous: z.literal(false).optional(),
     client_id: z.undefined().optional(),
@@ -87,8 +87,8 @@ function clientOf(config: Config): Client {
 }
 
 /**
- * All that the client may ask for. About a token whose key is not known the vendor would ask the Auth server, for each one that a
- * stranger sends; such a token is nobody's.
+ * All that the client may ask for. About a token whose key is not known the vendor would ask the Auth server, for
+ * each one that a stranger sends; such a token is nobody's.
  */
 function keysOnly(): typeof fetch {
   let asked = -Infinity;

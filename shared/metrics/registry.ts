@@ -31,8 +31,8 @@ const SEVEN = "metrics of the job's latest ended execution (sync_executions)";
 const TOTALS = "sync_totals, and chains of executions under way";
 
 /**
- * Every metric by its name. A counter counts since the installation, dry runs left out. `sync_job` is empty for what no job began. Labels hold names
- * of entities, jobs, tables and kinds alone.
+ * Every metric by its name. A counter counts since the installation, dry runs left out. `sync_job` is empty for what
+ * no job began. Labels hold names of entities, jobs, tables and kinds alone.
  */
 export const METRICS = {
   isthmus_records_processed: gauge(JOB, "records", SEVEN, "recordsProcessed: records read, over all pages."),

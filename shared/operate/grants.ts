@@ -2,8 +2,8 @@ import { ident, literal } from "../db/ident.ts";
 import { deletesRows, type Entity } from "../entity/define-entity.ts";
 
 /**
- * SQL for the owner of the database. It gives the worker exactly the columns that the entities own on the application's tables, and nothing else
- * (xmin tells who wrote a row last), and releases them for what people decide.
+ * SQL for the owner of the database. It gives the worker exactly the columns that the entities own on the
+ * application's tables, and nothing else (xmin tells who wrote a row last), and releases them for what people decide.
  */
 export function workerGrants(entities: readonly Entity[], role = "isthmus_worker"): string {
   return entities

@@ -16,8 +16,9 @@ export interface ComparedHashes {
 }
 
 /**
- * Which of the untouched records of a page the source has otherwise than they were read last. A hash needs all of a record: where these
- * are large, a statement compares few of them, and the page ends where its time does. Undefined: a key has several records.
+ * Which of the untouched records of a page the source has otherwise than they were read last. A hash needs all of a
+ * record: where these are large, a statement compares few of them, and the page ends where its time does. Undefined:
+ * a key has several records.
  */
 export async function compareHashes(
   source: Queryable,

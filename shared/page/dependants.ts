@@ -24,8 +24,9 @@ export function keysWithDependants({ chain }: Claim, { ids, pending }: Asked): r
 }
 
 /**
- * The records that refer to these by a parent field, whatever their entity: as the source has them now, so that new ones
- * are among them. Those of the same entity are followed to the end, for they may refer to each other in a circle.
+ * The records that refer to these by a parent field, whatever their entity: as the source has them now, so that new
+ * ones are among them. Those of the same entity are followed to the end, for they may refer to each other in a
+ * circle.
  * @throws IsthmusError SELECTION_TOO_LARGE
  */
 export async function findDependants(

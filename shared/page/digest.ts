@@ -31,10 +31,11 @@ const [COARSE] = BUCKET_BITS;
 const MOST_LISTED = 20_000;
 
 /**
- * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range on
- * either server, looks closer only where the sums differ, and looks for target rows that are not as the sync left them, and for
- * records of which the target's own sides (mapping, row state, row) do not agree. It reads no records: it asks for them. So it does not matter that the source moves on meanwhile; a record that differed for
- * a moment only is read once more and found unchanged.
+ * A page of a digest: compares the hashes of the source's records with those that were read last, summed by key range
+ * on either server, looks closer only where the sums differ, and looks for target rows that are not as the sync left
+ * them, and for records of which the target's own sides (mapping, row state, row) do not agree. It reads no records:
+ * it asks for them. So it does not matter that the source moves on meanwhile; a record that differed for a moment
+ * only is read once more and found unchanged.
  */
 export async function digest(context: Context, claim: Claim, entity: Entity): Promise<Digested> {
   const { config, source, target, clock, meter } = context;
@@ -109,8 +110,8 @@ interface Digested {
 }
 
 /**
- * Rows that nothing maps and that are certainly the record whose legacy id they have: the sync made their id for this record alone,
- * or they hold what it left of a record whose mapping is gone, and no other row has the legacy id.
+ * Rows that nothing maps and that are certainly the record whose legacy id they have: the sync made their id for this
+ * record alone, or they hold what it left of a record whose mapping is gone, and no other row has the legacy id.
  */
 export function certainRows(strayed: readonly Strayed[], mint: (id: string) => string): Mapped[] {
   const lost = new Set(strayed.filter(({ finding }) => finding === "mapping_lost").map(({ id }) => id));
@@ -132,8 +133,8 @@ interface Compared {
 type Unlike = Pick<DigestFindings, "missing" | "surplus" | "changed">;
 
 /**
- * Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest is compared. One
- * that it cannot compute in time as well, where the window cannot be smaller (`smallest`).
+ * Compares a window. Records that the source cannot compute are read again, which puts them into the queue; the rest
+ * is compared. One that it cannot compute in time as well, where the window cannot be smaller (`smallest`).
  */
 async function compareAll(context: Context, entity: Entity, of: KnownOf, window: Span, smallest: boolean): Promise<Compared> {
   const { source } = context;
@@ -187,8 +188,8 @@ async function compareWindow(
 const NOTHING = { missing: [], surplus: [], changed: [] };
 
 /**
- * Spans of the buckets that are not the same on both sides, ascending, within a window; and where the window ends when these
- * have more than `most` records.
+ * Spans of the buckets that are not the same on both sides, ascending, within a window; and where the window ends
+ * when these have more than `most` records.
  */
 export function differingSpans(
   source: readonly Bucket[],

@@ -1,4 +1,5 @@
-// The story of one record: what both sides and the control tables say of it, and what a run would make of it now. Writes nothing.
+// The story of one record: what both sides and the control tables say of it, and what a run would make of it now.
+// Writes nothing.
 import type { Entity, Field, SourceRow } from "../entity/define-entity.ts";
 import { MASK, sensitiveColumns } from "../entity/sensitive.ts";
 import { IsthmusError } from "../errors.ts";
@@ -50,8 +51,8 @@ export interface Story extends Omit<KnownRecord, "sourceId" | "namespace" | "col
 }
 
 /**
- * One record's whole story, by index probes of that record alone. `values`: whether the caller may see values and the queue; without,
- * values are masked and the queue is withheld.
+ * One record's whole story, by index probes of that record alone. `values`: whether the caller may see values and the
+ * queue; without, values are masked and the queue is withheld.
  * @throws IsthmusError NOT_FOUND where there is no such entity, REQUEST_INVALID where the id is none.
  */
 export async function explain(context: Context, name: string, given: string, rights: { values: boolean }): Promise<Story> {

@@ -14,10 +14,10 @@ import type { Context } from "../context.ts";
 import type { PageMessage } from "../target/sending.ts";
 
 /**
- * A page of a joins chain: rows of a table that an entity reads beside its own. On a full pass it notes what the entity
- * consumes of each, before the entity's records are read. After that it looks at changed rows only, and has the
- * records of those read again of which something consumed differs. What was noted and what is asked for commit together.
- * A dry run asks for them in its plan, and notes nothing.
+ * A page of a joins chain: rows of a table that an entity reads beside its own. On a full pass it notes what the
+ * entity consumes of each, before the entity's records are read. After that it looks at changed rows only, and has
+ * the records of those read again of which something consumed differs. What was noted and what is asked for commit
+ * together. A dry run asks for them in its plan, and notes nothing.
  */
 export async function fanOut(context: Context, claim: Claim, entity: Entity): Promise<FannedOut> {
   const { config, target, clock, meter } = context;

@@ -51,7 +51,8 @@ export class PageTooLarge extends Error {
 }
 
 /**
- * detect ► read ► map ► transform ► reconcile and load, in one commit. A record that cannot be carried even alone goes to the queue.
+ * detect ► read ► map ► transform ► reconcile and load, in one commit. A record that cannot be carried even alone
+ * goes to the queue.
  * @throws PageTooLarge when a limit ended it and it can be smaller.
  */
 export async function loadPage(
@@ -110,8 +111,8 @@ async function loadKeys(page: Page): Promise<LoadedPage> {
   const dependants = await findDependants(context.source, context.entities, entity, keysWithDependants(claim, keys));
   const read = await readInOrder({ ...page, dependants });
   if (!("window" in read)) return read;
-  // A page may always take fewer keys; which ones these are, its capture says. Before the first record that does not fit there may be
-  // untouched ones: the window ends behind these, however few records are read.
+  // A page may always take fewer keys; which ones these are, its capture says. Before the first record that does not
+  // fit there may be untouched ones: the window ends behind these, however few records are read.
   const again = { window: Math.max(1, read.window), started };
   if (read.fits === undefined) return loadPage(context, claim, entity, again);
   if (keys.ids.length === 1) return setAside(page, { by: "bytes", bytes: read.fits.bytes, most: RECORD_BYTES });
@@ -120,8 +121,8 @@ async function loadKeys(page: Page): Promise<LoadedPage> {
 }
 
 /**
- * Tries without a lock; after as many the page holds its records while it reads, so that it gets its turn. One that is only
- * planned holds nothing: what it tells may then be older than what has landed since.
+ * Tries without a lock; after as many the page holds its records while it reads, so that it gets its turn. One that
+ * is only planned holds nothing: what it tells may then be older than what has landed since.
  */
 const TRIES_WITHOUT_LOCK = 3;
 /** How long a page that holds its records may wait for the source. */
@@ -135,9 +136,10 @@ interface Unfit {
 }
 
 /**
- * Reads the page's records, and commits them only if no other page, and nobody else, has committed records of the same slots
- * between the moment before the read and the commit: so what lands was read after the last commit of these records, and the
- * last reader lands last. Otherwise they are read again. No transaction of the target is open while the source works.
+ * Reads the page's records, and commits them only if no other page, and nobody else, has committed records of the
+ * same slots between the moment before the read and the commit: so what lands was read after the last commit of these
+ * records, and the last reader lands last. Otherwise they are read again. No transaction of the target is open while
+ * the source works.
  */
 async function readInOrder(page: Page): Promise<LoadedPage | Unfit> {
   const { target, cache } = page.context;
@@ -188,8 +190,8 @@ function mostRead({ claim, entity, keys }: Page): number {
 }
 
 /**
- * Asks the target which records of the page nobody has touched there, and the source which of these it has otherwise than they were
- * read last. What neither has changed is not read: a page would find it unchanged.
+ * Asks the target which records of the page nobody has touched there, and the source which of these it has otherwise
+ * than they were read last. What neither has changed is not read: a page would find it unchanged.
  */
 async function findUnchanged(page: Page): Promise<(ToRead & { versions: SlotVersions }) | Unfit> {
   const { context, claim, entity, keys } = page;

@@ -29,8 +29,8 @@ export function cacheKeys(claim: Claim): CacheKeyOf {
  * Resolves all ids of a page: parents by one read of the cache, then one set-based query for those that it misses and
  * for the page's own records. Own ids are not worth a place in the cache: a first load never finds them there, and a
  * later one asks for each of them once. A negative answer is never cached. Own records without a mapping get a minted
- * id; a parent without one stays missing. Twins are asked of the table alone: whether a record has landed decides a value,
- * which no foreign key would catch.
+ * id; a parent without one stays missing. Twins are asked of the table alone: whether a record has landed decides a
+ * value, which no foreign key would catch.
  */
 export async function mapIds(
   target: Queryable,

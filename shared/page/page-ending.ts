@@ -2,9 +2,9 @@ import { describeError, IsthmusError } from "../errors.ts";
 import { categoryOf, type Category } from "../recovery.ts";
 
 /**
- * What, about the records that a page held, may have ended it: time or memory, of either server or of the worker, or the
- * data of one of them in a statement of the target. Such a page is tried again with half its records. Undefined: the
- * records have nothing to do with it, or nobody knows that they have.
+ * What, about the records that a page held, may have ended it: time or memory, of either server or of the worker, or
+ * the data of one of them in a statement of the target. Such a page is tried again with half its records. Undefined:
+ * the records have nothing to do with it, or nobody knows that they have.
  */
 export type EndedBy = "time" | "memory" | "record" | undefined;
 

@@ -2,8 +2,8 @@
 export const MEMORY_BUDGET_BYTES = 180 * 1024 * 1024;
 
 /**
- * Text that a page may read, and that one record may have when it is alone on its page. A page holds it several times over:
- * what the driver receives, strings, the JSON of the commit, what the driver sends.
+ * Text that a page may read, and that one record may have when it is alone on its page. A page holds it several times
+ * over: what the driver receives, strings, the JSON of the commit, what the driver sends.
  */
 export const PAGE_BYTES = 8 * 1024 * 1024;
 export const RECORD_BYTES = 16 * 1024 * 1024;
@@ -18,9 +18,10 @@ const RETIRED_CPU_MS = 1_000;
 const DECODED_KB = 0.5;
 
 /**
- * CPU of the function for a page, in milliseconds: nobody tells it there, so it is estimated. From 115 pages of a whole database on
- * Deno 2.1.4, alone in their isolates, and pages of rows of some megabytes, on a machine that other work kept busy; a test holds it
- * against what pages take. The first page of an isolate takes some 200 ms more, which it has before it is retired.
+ * CPU of the function for a page, in milliseconds: nobody tells it there, so it is estimated. From 115 pages of a
+ * whole database on Deno 2.1.4, alone in their isolates, and pages of rows of some megabytes, on a machine that other
+ * work kept busy; a test holds it against what pages take. The first page of an isolate takes some 200 ms more, which
+ * it has before it is retired.
  */
 export function estimatedCpuMs(records: number, bytes: number): number {
   const kilobytes = bytes / 1_024;
@@ -57,10 +58,12 @@ export interface Budget {
 }
 
 /**
- * The size of a chain's next page, from what this one measured: never above the maximum, at most doubled (after a page that
- * a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes in and out, time (half a lease) and estimated CPU came
- * closest to its budget; at the least one record. Records that were left unread say nothing of what others would take: they let a page grow to its first size alone. What the database takes for the commit, with the rejects that it finds there,
- * is not known yet: sync.close_page cuts by that, or keeps the page from growing.
+ * The size of a chain's next page, from what this one measured: never above the maximum, at most doubled (after a
+ * page that a limit ended, by a quarter), and cut in proportion to whichever of heap, bytes in and out, time (half a
+ * lease) and estimated CPU came closest to its budget; at the least one record. Records that were left unread say
+ * nothing of what others would take: they let a page grow to its first size alone. What the database takes for the
+ * commit, with the rejects that it finds there, is not known yet: sync.close_page cuts by that, or keeps the page
+ * from growing.
  */
 export function nextPageSize({ current, first, maximum, slow }: Sizes, budget: Budget, measured: Measured): number {
   if (measured.records + measured.unread < current / 2) return current;

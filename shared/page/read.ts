@@ -35,8 +35,8 @@ const MOST_REFUSED = 25;
 
 /**
  * Fetches the current records of the keys through the entity's projection, every column as text (microseconds,
- * infinity and exact decimals survive). A key without a record is simply missing from the answer. When the source cannot compute
- * a statement because of a record's data, halves are read, down to the guilty records.
+ * infinity and exact decimals survive). A key without a record is simply missing from the answer. When the source
+ * cannot compute a statement because of a record's data, halves are read, down to the guilty records.
  * @throws IsthmusError KEY_BROKEN
  */
 export async function readProjection(

@@ -40,9 +40,9 @@ export function counterpartsOf(entity: Entity, rows: readonly SourceRow[]): { en
 }
 
 /**
- * Turns source rows into target rows. Pure: rows, parents' ids and own ids arrive as arguments.
- * A row that breaks a rule, or whose parent has not landed, becomes an issue; its own trouble is named first. A parent of the
- * same entity on the same page counts as landed: the records are loaded together, with `_together` to tell what holds them so.
+ * Turns source rows into target rows. Pure: rows, parents' ids and own ids arrive as arguments. A row that breaks a
+ * rule, or whose parent has not landed, becomes an issue; its own trouble is named first. A parent of the same entity
+ * on the same page counts as landed: the records are loaded together, with `_together` to tell what holds them so.
  */
 export function transform(
   entity: Entity,

@@ -23,9 +23,8 @@ import { reportPlan } from "./report-plan.ts";
 /**
  * Compares both sides of one entity per page: how many settled records there are and what their money columns add up
  * to, exactly. Buckets that differ are drilled to keys; these are read once more, and what then remains fails the
- * execution. A record that the source changed again since is not a difference, nor is one whose target row somebody deleted or
- * edited since. An entity in which nothing was found to do is
- * not compared.
+ * execution. A record that the source changed again since is not a difference, nor is one whose target row somebody
+ * deleted or edited since. An entity in which nothing was found to do is not compared.
  */
 export async function validate(
   context: Context,
@@ -110,8 +109,8 @@ function assertKeysPresent(
 }
 
 /**
- * Which of these records the source still has as they were read last, by their hashes. One that is not known was not there a round
- * ago; if it was, and has been read since, it must not be unknown.
+ * Which of these records the source still has as they were read last, by their hashes. One that is not known was not
+ * there a round ago; if it was, and has been read since, it must not be unknown.
  */
 async function asTheyWereRead(
   { source, target }: Context,

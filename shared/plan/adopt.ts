@@ -14,9 +14,10 @@ export interface AdoptionRequest {
 }
 
 /**
- * Begins to take over the ids that an earlier migration gave to the rows of the target, one chain per entity. An entity
- * may mint once its chain is through. Nothing in the application's tables is written.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
+ * Begins to take over the ids that an earlier migration gave to the rows of the target, one chain per entity. An
+ * entity may mint once its chain is through. Nothing in the application's tables is written.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CONTRACT_BROKEN, SOURCE_UNKNOWN, TARGET_UNKNOWN,
+ * INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startAdoption(context: Context, request: AdoptionRequest): Promise<BegunExecution> {
   const { config } = context;

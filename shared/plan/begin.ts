@@ -1,4 +1,5 @@
-// What every start has in common, whatever it reads: a request's, a job's, an adoption's, and the release of waiting records.
+// What every start has in common, whatever it reads: a request's, a job's, an adoption's, and the release of waiting
+// records.
 import { assertKnown, partiesOf } from "../contract/identities.ts";
 import type { Finding } from "../contract/finding.ts";
 import { leaveOutUnfit, type FitEntities } from "../contract/leave-out-unfit.ts";
@@ -34,9 +35,10 @@ export interface Admitted {
 }
 
 /**
- * The first half of a start: both databases are the ones that are known here, the definitions are written down, and entities that a catalog does
- * not fit are left out.
- * @throws IsthmusError SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE, SIDE_EFFECTS_UNACKNOWLEDGED.
+ * The first half of a start: both databases are the ones that are known here, the definitions are written down, and
+ * entities that a catalog does not fit are left out.
+ * @throws IsthmusError SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
+ * SIDE_EFFECTS_UNACKNOWLEDGED.
  */
 export async function admit(
   context: Context,

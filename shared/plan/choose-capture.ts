@@ -30,8 +30,9 @@ export type Choice =
   | { readonly capture: "wait" };
 
 /**
- * How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. `stamped`: it has a
- * column by which modified rows are found. `moved`: rows of either side may have changed without having been written.
+ * How an entity's changes are found: incrementally where its checkpoint can be trusted, else in full. `stamped`: it
+ * has a column by which modified rows are found. `moved`: rows of either side may have changed without having been
+ * written.
  */
 export function chooseCapture(
   checkpoint: Checkpoint | undefined,

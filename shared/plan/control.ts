@@ -11,7 +11,8 @@ export { WORDS } from "../target/control.ts";
 export const pausedThings = (context: Context): Promise<Record<string, unknown>[]> => target.pausedThings(context.target);
 
 /**
- * Pauses, resumes, cancels or retries a job or an entity (by name), an execution or a chain (by id), and sends at once what goes on.
+ * Pauses, resumes, cancels or retries a job or an entity (by name), an execution or a chain (by id), and sends at
+ * once what goes on.
  * @throws IsthmusError NOT_FOUND, CONTROL_REFUSED.
  */
 export async function control(

@@ -3,8 +3,8 @@ import type { Entity } from "../entity/define-entity.ts";
 import { IsthmusError } from "../errors.ts";
 
 /**
- * Parents before children; entities of one level in the order of their names. The registry has no cycles. `first`: those
- * to come first, in this order, as far as their parents allow it, which are drawn forward with them.
+ * Parents before children; entities of one level in the order of their names. The registry has no cycles. `first`:
+ * those to come first, in this order, as far as their parents allow it, which are drawn forward with them.
  */
 export function dependencyOrder(entities: readonly Entity[], first: readonly string[] = []): Entity[] {
   const names = new Set(entities.map((entity) => entity.name));

@@ -12,8 +12,8 @@ export interface HeldHorizon {
 }
 
 /**
- * Whether a transaction holds the source's horizon for longer than it should: it was there when the last run began although
- * others have begun since, or it has been open for so many minutes.
+ * Whether a transaction holds the source's horizon for longer than it should: it was there when the last run began
+ * although others have begun since, or it has been open for so many minutes.
  */
 export async function heldHorizon(
   source: Queryable,

@@ -5,8 +5,8 @@ import { scheduledConfigurations } from "../target/jobs.ts";
 import { isSelection, selectiveSync } from "./selective-sync.ts";
 
 /**
- * Time stamps accelerate; they promise nothing. So changes may be found by them only of entities that a scheduled job also
- * looks through by another capture.
+ * Time stamps accelerate; they promise nothing. So changes may be found by them only of entities that a scheduled job
+ * also looks through by another capture.
  * @throws IsthmusError CAPTURE_UNBACKED
  */
 export async function assertOtherCapture(context: Context, entities: readonly Entity[]): Promise<void> {

@@ -11,8 +11,8 @@ type ChangedTables = (table: string, from: string) => Promise<boolean>;
 const MEGABYTE = 1_048_576;
 
 /**
- * Asks each table once per horizon, however many entities join it. A large one is not looked at: it gets its chain, whose
- * pages are bounded where this look is not.
+ * Asks each table once per horizon, however many entities join it. A large one is not looked at: it gets its chain,
+ * whose pages are bounded where this look is not.
  */
 export function changedTables({ source, config }: Context): ChangedTables {
   const looksAt = async (table: string) => (await tableBytes(source, table)) <= config.ISTHMUS_LOOK_MB * MEGABYTE;
@@ -39,8 +39,9 @@ function joinsChains({ config }: Context, entity: Entity): object[] {
 }
 
 /**
- * Changed rows of joined tables, and changed records; no chain where nothing was written. `seenBefore`: what was written before this
- * transaction, the last run may have read. `allJoins`: joined rows may have changed that nobody wrote.
+ * Changed rows of joined tables, and changed records; no chain where nothing was written. `seenBefore`: what was
+ * written before this transaction, the last run may have read. `allJoins`: joined rows may have changed that nobody
+ * wrote.
  */
 export async function changedChains(
   context: Context,

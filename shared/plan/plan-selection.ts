@@ -18,11 +18,11 @@ export interface SelectionRequest extends SelectiveSyncConfig {
 }
 
 /**
- * Reads certain records again, whether they have changed or not: ids by their keys, the rest page by page on the source. Parents
- * that have not landed come with them, and their dependants where that is asked for. No checkpoint moves, both sides are not
- * compared, and other executions may run over the same entities.
- * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an adoption), SOURCE_BEHIND,
- * SOURCE_CHANGED, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN.
+ * Reads certain records again, whether they have changed or not: ids by their keys, the rest page by page on the
+ * source. Parents that have not landed come with them, and their dependants where that is asked for. No checkpoint
+ * moves, both sides are not compared, and other executions may run over the same entities.
+ * @throws IsthmusError TARGET_NOT_EMPTY, CONTRACT_BROKEN, SIDE_EFFECTS_UNACKNOWLEDGED, EXECUTION_ACTIVE (an
+ * adoption), SOURCE_BEHIND, SOURCE_CHANGED, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN.
  */
 export async function startSelection(context: Context, request: SelectionRequest): Promise<BegunExecution> {
   const { target, config } = context;

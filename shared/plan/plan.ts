@@ -42,8 +42,9 @@ export interface ExecutionRequest {
 /**
  * Plans an execution and sends its first pages: leaves out what the catalogs do not fit, takes the horizon before any
  * record is read, chooses a capture per entity, and writes execution and chains in one commit.
- * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN, CAPTURE_IMPOSSIBLE,
- * SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND, SOURCE_UNKNOWN, TARGET_UNKNOWN, INSTALLATION_UNKNOWN; nothing is begun then.
+ * @throws IsthmusError NOT_FOUND, EXECUTION_ACTIVE, CAPTURE_UNBACKED, TARGET_NOT_EMPTY, CONTRACT_BROKEN,
+ * CAPTURE_IMPOSSIBLE, SIDE_EFFECTS_UNACKNOWLEDGED, SOURCE_BEHIND, SOURCE_UNKNOWN, TARGET_UNKNOWN,
+ * INSTALLATION_UNKNOWN; nothing is begun then.
  */
 export async function startExecution(context: Context, request: ExecutionRequest): Promise<BegunExecution> {
   const { source, target, config, hashes } = context;

@@ -11,8 +11,8 @@ export function list<Item extends z.ZodType>(item: Item) {
 }
 
 /**
- * An object from names to values that names something. `__proto__` is refused here, because parsing drops that key, and an object
- * without its only key would ask for nothing.
+ * An object from names to values that names something. `__proto__` is refused here, because parsing drops that key,
+ * and an object without its only key would ask for nothing.
  */
 export function byName<Value extends z.ZodType>(what: string, value: Value) {
   return z

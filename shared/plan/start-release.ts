@@ -7,7 +7,8 @@ import { admit, begin } from "./begin.ts";
 import { holdsWhatWasRead } from "./choose-capture.ts";
 
 /**
- * Reads what was asked for outside of any running execution: waiting records whose parents have landed since, and others whose time has come.
+ * Reads what was asked for outside of any running execution: waiting records whose parents have landed since, and
+ * others whose time has come.
  * @returns the entities, none when there is nothing to read.
  * @throws IsthmusError as a start on demand.
  */

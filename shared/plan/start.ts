@@ -8,7 +8,8 @@ import { isSelection } from "./selective-sync.ts";
 
 /**
  * Begins what a request or a job asks for: ids to take over, certain records, or what has changed.
- * @throws IsthmusError REQUEST_INVALID when it asks what an adoption would find: that is an answer and no execution (previewAdoptions).
+ * @throws IsthmusError REQUEST_INVALID when it asks what an adoption would find: that is an answer and no execution
+ * (previewAdoptions).
  */
 export function start(context: Context, request: SelectionRequest): Promise<BegunExecution> {
   if (request.adopt === true && request.dryRun === true) {

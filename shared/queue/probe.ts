@@ -36,8 +36,9 @@ const events = z.object({ events: z.array(z.object({ state: z.string(), response
 const schedules = z.array(z.object({ destination: z.string(), isPaused: z.boolean().optional() }));
 
 /**
- * Sends one message to sync-page that asks for nothing, and waits for its delivery: the token may publish, the quota is
- * not used up, QStash reaches the function, and the function knows the key it signs with. It costs that one message.
+ * Sends one message to sync-page that asks for nothing, and waits for its delivery: the token may publish, the quota
+ * is not used up, QStash reaches the function, and the function knows the key it signs with. It costs that one
+ * message.
  * @returns what is wrong; undefined: nothing. @throws Error when QStash does not answer.
  */
 export async function probeQueue(config: Config): Promise<ProbeProblem | undefined> {

@@ -1,8 +1,8 @@
 import type { Config } from "../config.ts";
 
 /**
- * How long anything asked of QStash may take, its answer's body included. QStash answers within some 100 ms, and a page
- * or a tick waits: far less than a lease.
+ * How long anything asked of QStash may take, its answer's body included. QStash answers within some 100 ms, and a
+ * page or a tick waits: far less than a lease.
  */
 export const QSTASH_TIMEOUT_MS = 5_000;
 /** Far more than any answer to what is asked here; one that never ends must not fill the memory. */
@@ -25,8 +25,8 @@ export interface QstashAnswer {
 }
 
 /**
- * Asks QStash's API. The vendor's client is not used for it: its calls have no time limit, and it keeps only the text of
- * a refusal.
+ * Asks QStash's API. The vendor's client is not used for it: its calls have no time limit, and it keeps only the text
+ * of a refusal.
  * @throws Error of the runtime (a TimeoutError, a socket's code) when QStash does not answer.
  */
 export async function askQstash(config: Config, path: string, request: QstashRequest = {}): Promise<QstashAnswer> {

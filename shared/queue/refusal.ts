@@ -3,10 +3,9 @@ import { ERRORS } from "../errors.ts";
 import type { QstashAnswer } from "./qstash.ts";
 
 /**
- * Why a message was not accepted.
- * quota: the plan's messages of the day are used up · token: it may not publish · request: this message is not accepted ·
- * rate: too many requests in this second · server: QStash has a problem · answer: what answers is not QStash ·
- * timeout, unreachable: nothing answers.
+ * Why a message was not accepted. quota: the plan's messages of the day are used up · token: it may not publish ·
+ * request: this message is not accepted · rate: too many requests in this second · server: QStash has a problem ·
+ * answer: what answers is not QStash · timeout, unreachable: nothing answers.
  */
 export type RefusalReason = "quota" | "token" | "request" | "rate" | "server" | "answer" | "timeout" | "unreachable";
 

@@ -46,8 +46,8 @@ export interface SourceReading extends CatalogReading<SourceCatalog> {
 }
 
 /**
- * What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. `calls`: what the SQL of each entity
- * may call, by name.
+ * What the source's catalog says of some tables of the schema public. `known`: '' reads it in any case. `calls`: what
+ * the SQL of each entity may call, by name.
  */
 export async function readSourceCatalog(
   source: Queryable,

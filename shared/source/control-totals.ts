@@ -8,8 +8,8 @@ import { inAllSpans } from "./uncomputable.ts";
 import { BUCKET_BITS, type BucketTotals, moneyColumns, queryAmounts } from "../sql/amounts.ts";
 
 /**
- * Counts and sums of the source's settled records. What a statement over all of them cannot compute, or has no time for, is asked for
- * in halves; records that cannot be computed are left out, and named.
+ * Counts and sums of the source's settled records. What a statement over all of them cannot compute, or has no time
+ * for, is asked for in halves; records that cannot be computed are left out, and named.
  */
 export async function sourceTotals(
   source: Queryable,

@@ -31,8 +31,8 @@ export async function windowEnd(source: Queryable, entity: Entity, { from, to }:
 }
 
 /**
- * Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are buckets;
- * `without`: records that it cannot compute.
+ * Buckets of 2^bits keys of the records that the source has now. `within`: the width of the spans, where these are
+ * buckets; `without`: records that it cannot compute.
  */
 export async function sourceBuckets(
   source: Queryable,
@@ -119,8 +119,8 @@ export async function differingRecords(
 }
 
 /**
- * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $4; but those of $3. Not a join on ranges: for that
- * the planner goes through the whole table once for each.
+ * Records whose keys lie in the spans: between $1 and $2, and in the buckets of $4; but those of $3. Not a join on
+ * ranges: for that the planner goes through the whole table once for each.
  */
 function spansSql(entity: Entity, within: number | undefined): string {
   const key = keySql(entity);

@@ -15,8 +15,8 @@ export interface HorizonHolder {
 }
 
 /**
- * Who holds the horizon; undefined when the transaction has ended, or runs on the primary of a replica. A horizon is the oldest
- * transaction that writes, so neither readers nor replication slots hold it: those hold back vacuum alone.
+ * Who holds the horizon; undefined when the transaction has ended, or runs on the primary of a replica. A horizon is
+ * the oldest transaction that writes, so neither readers nor replication slots hold it: those hold back vacuum alone.
  */
 export async function horizonHolder(source: Queryable, horizon: string): Promise<HorizonHolder | undefined> {
   const [holder] = await query<HorizonHolder>(

@@ -29,8 +29,8 @@ export function writtenJoinRows(join: ConsumedJoin, from: string): Scan {
 }
 
 /**
- * Keys of the records that joined rows with these links belong to. A record whose own row was written in the same span is
- * left out: its entity's xmin chain reads it anyway, behind this page. `span`: of these keys only.
+ * Keys of the records that joined rows with these links belong to. A record whose own row was written in the same
+ * span is left out: its entity's xmin chain reads it anyway, behind this page. `span`: of these keys only.
  */
 export function dependantKeys(
   entity: Entity,

@@ -25,8 +25,8 @@ export function allKeys(entity: Entity, range: KeyRange): KeyQuery {
 }
 
 /**
- * Keyset page over the records that a predicate lets in and those that have landed, which it may have let in before; and
- * how many other rows of the page's key range it waives. $5: landed keys, the first `limit` of the range.
+ * Keyset page over the records that a predicate lets in and those that have landed, which it may have let in before;
+ * and how many other rows of the page's key range it waives. $5: landed keys, the first `limit` of the range.
  */
 export function sentOrLandedKeys(entity: Entity, range: KeyRange, landed: readonly string[]): KeyQuery {
   const key = keySql(entity);
@@ -54,8 +54,9 @@ export interface Watermark {
 }
 
 /**
- * Keyset page over the records stamped after a watermark and not after `until`, by stamp and key: rows of one stamp may be
- * parted by a page's end. A row without a stamp is never found. Gives { id, at, epoch }. `span`: of these keys only.
+ * Keyset page over the records stamped after a watermark and not after `until`, by stamp and key: rows of one stamp
+ * may be parted by a page's end. A row without a stamp is never found. Gives { id, at, epoch }. `span`: of these keys
+ * only.
  */
 export function modifiedKeys(
   entity: Entity,

@@ -43,9 +43,10 @@ export interface KnownSource {
 }
 
 /**
- * Whether the node that answers holds everything that was read up to a horizon. A replica that does not lags behind. A primary
- * that does not was put back, from a backup, to a point in time, by a failover or by a crash that took its last transactions: it gives
- * their ids away again. One on another timeline (`promoted`) may have lost some and be past the horizon with others.
+ * Whether the node that answers holds everything that was read up to a horizon. A replica that does not lags behind.
+ * A primary that does not was put back, from a backup, to a point in time, by a failover or by a crash that took its
+ * last transactions: it gives their ids away again. One on another timeline (`promoted`) may have lost some and be
+ * past the horizon with others.
  */
 export function whereaboutsOf(
   known: KnownSource,

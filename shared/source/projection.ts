@@ -6,8 +6,8 @@ import { columnSql } from "../sql/column-sql.ts";
 const taken = new WeakMap<Entity, ReadonlySet<string>>();
 
 /**
- * A name for an alias or a column of ours that stands beside an entity's own SQL: no word of that SQL. What an entity file calls its
- * tables, or finds in them, is none of our business.
+ * A name for an alias or a column of ours that stands beside an entity's own SQL: no word of that SQL. What an entity
+ * file calls its tables, or finds in them, is none of our business.
  */
 export function freeName(entity: Entity, wish: string): string {
   let words = taken.get(entity);
@@ -100,8 +100,8 @@ export function recordsSql(entity: Entity, from: string, where: string): string 
 export const BYTES = "_bytes";
 
 /**
- * What a record q of recordsSql has as text. Of a text column only its length is looked at, which stands in its head: what is stored
- * apart or compressed is not fetched for it. An integer, so that sums are quick.
+ * What a record q of recordsSql has as text. Of a text column only its length is looked at, which stands in its head:
+ * what is stored apart or compressed is not fetched for it. An integer, so that sums are quick.
  */
 function bytesSql(entity: Entity): string {
   const lengths = Object.keys(entity.source.columns).map(
@@ -113,8 +113,9 @@ function bytesSql(entity: Entity): string {
 const MOST_INTEGER = 2_147_483_647;
 
 /**
- * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size of it and
- * those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched. Gives rows for decodeRecord.
+ * The records of the keys in $1, an array of integers as text: every column as text, the record's hash, and the size
+ * of it and those before it. Of what goes beyond $2 bytes only keys and sizes travel, and nothing is fetched. Gives
+ * rows for decodeRecord.
  */
 export function projectionSql(entity: Entity): string {
   const columns = sentColumns(entity).flatMap(([column]) => (column === DIGEST_COLUMN ? [] : [column]));
@@ -129,8 +130,8 @@ export function projectionSql(entity: Entity): string {
 }
 
 /**
- * What stands before every value of a column on its way. A runtime may take a byte order mark that a text begins with for no part of
- * the text (Deno 2.1 does, in Buffer.toString), and the value would land without it.
+ * What stands before every value of a column on its way. A runtime may take a byte order mark that a text begins with
+ * for no part of the text (Deno 2.1 does, in Buffer.toString), and the value would land without it.
  */
 const BEFORE = ".";
 

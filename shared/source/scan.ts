@@ -1,4 +1,5 @@
-// Scans for changed rows: a table is walked through by place, in windows, and each page of a chain goes on where the last one ended.
+// Scans for changed rows: a table is walked through by place, in windows, and each page of a chain goes on where the
+// last one ended.
 import type { Clock } from "../clock.ts";
 import type { Queryable } from "../db/connect.ts";
 import { ident, regclass } from "../db/ident.ts";
@@ -54,8 +55,8 @@ export interface WrittenRecord {
 }
 
 /**
- * The records of an entity whose own row was written since a horizon. `seenBefore`: the first transaction id that was not assigned
- * when the last run looked. Gives WrittenRecord.
+ * The records of an entity whose own row was written since a horizon. `seenBefore`: the first transaction id that was
+ * not assigned when the last run looked. Gives WrittenRecord.
  */
 export function changedRecords(entity: Entity, from: string, seenBefore: string | null = null): Scan {
   const mayBeSeen = seenBefore !== null && BigInt(seenBefore) > BigInt(from);
@@ -69,11 +70,11 @@ export function changedRecords(entity: Entity, from: string, seenBefore: string 
 /**
  * One page of a scan: windows, one statement each, until the page is full, its time is used up or the table ends.
  *
- * Rows that move while a scan is under way are not lost. One that is updated behind the scan was written by a transaction
- * that had not ended when the execution began, hence at or after its horizon: the next execution finds it. A table that is
- * rewritten (VACUUM FULL, CLUSTER, TRUNCATE, ALTER TABLE, pg_repack) gets another file, and the scan begins anew in that. Each
- * window tells its file in the statement that reads it: the lock that the statement has on the table from its first moment
- * on keeps every rewrite out, so what was read is of that file.
+ * Rows that move while a scan is under way are not lost. One that is updated behind the scan was written by a
+ * transaction that had not ended when the execution began, hence at or after its horizon: the next execution finds
+ * it. A table that is rewritten (VACUUM FULL, CLUSTER, TRUNCATE, ALTER TABLE, pg_repack) gets another file, and the
+ * scan begins anew in that. Each window tells its file in the statement that reads it: the lock that the statement
+ * has on the table from its first moment on keeps every rewrite out, so what was read is of that file.
  */
 export async function scanPage<Row extends { readonly id: string }>(
   source: Queryable,
@@ -138,8 +139,8 @@ export function nextWindow(size: number, tookMs: number, budgetMs: number): numb
 }
 
 /**
- * `file`: by place in the table's file, where a range of places is read by itself (PostgreSQL 14) and the table has one
- * file that the role may know the places of. `keys`: by the index of the key.
+ * `file`: by place in the table's file, where a range of places is read by itself (PostgreSQL 14) and the table has
+ * one file that the role may know the places of. `keys`: by the index of the key.
  */
 export type Way = "file" | "keys";
 

@@ -28,8 +28,9 @@ const CALLS = `
          where l.lanname not in ('c', 'internal')`;
 
 /**
- * The shapes of some tables of the schema public, and what entities call, as queries of a `with recursive` that has `tree` (root, member:
- * tables with their partitions and children). $1: the tables' names, a JSON array as text. $3: {entity: [names of functions]}, as text. Numbers of the catalog are never given twice, names are. A column's
+ * The shapes of some tables of the schema public, and what entities call, as queries of a `with recursive` that has
+ * `tree` (root, member: tables with their partitions and children). $1: the tables' names, a JSON array as text. $3:
+ * {entity: [names of functions]}, as text. Numbers of the catalog are never given twice, names are. A column's
  * modifier is not looked at: without another file it changes no value.
  */
 export const SOURCE_SHAPES = `
@@ -63,8 +64,9 @@ export const SOURCE_SHAPES = `
     -- A name is cut as PostgreSQL cuts it.
     select e.key, n.name::name from jsonb_each($3::text::jsonb) e cross join lateral jsonb_array_elements_text(e.value) n (name)),
   seeds (by, of, function) as (
-    -- What generated columns compute with, what the SQL of an entity names, and what no SQL names: casts, operators, and how types sort.
-    -- What defaults, checks and indexes call changes no row that is there. What PostgreSQL brings itself has a number below 16384.
+    -- What generated columns compute with, what the SQL of an entity names, and what no SQL names: casts, operators,
+    -- and how types sort. What defaults, checks and indexes call changes no row that is there. What PostgreSQL brings
+    -- itself has a number below 16384.
     select 'table', r.relname::text, d.refobjid
       from roots r join tree t on t.root = r.oid
       join pg_attribute a on a.attrelid = t.member and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
@@ -114,8 +116,8 @@ export const SOURCE_SHAPES = `
 const CALLED = JSON.stringify(["functions that the entity's SQL calls"]);
 
 /**
- * What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls. `places`: where the
- * fields read that read one column.
+ * What of its tables' shapes concerns an entity: the columns that it reads, under names of both, and what it calls.
+ * `places`: where the fields read that read one column.
  */
 export function shapeRead(
   read: ReadonlyMap<string, ReadonlySet<string>>,
@@ -150,7 +152,8 @@ export function shapeRead(
         const paths = shape && ownOf(shape.padded, place.column);
         if (paths === undefined) return [];
         if (place.copied || paths.length === 0) return [[name, paths]];
-        // Computed from padded parts: any part of the value may be one of them, unless the column has at its place one that is none.
+        // Computed from padded parts: any part of the value may be one of them, unless the column has at its place
+        // one that is none.
         return [[name, [...paths, "*", ...(ownOf(shape?.unpadded ?? {}, place.column) ?? []).map((path) => `!${path}`)]]];
       }),
     ),

@@ -20,9 +20,10 @@ export interface InSpans<Result> {
 const MOST_REFUSED = 25;
 
 /**
- * Runs a statement over a range of keys. When the source cannot compute it because of a record's data, or a time limit ends it,
- * halves of the range are asked instead, down to the guilty records.
- * @throws IsthmusError when something else is wrong, or a time limit ends the statement over a single key that is not `mayBeSlow`.
+ * Runs a statement over a range of keys. When the source cannot compute it because of a record's data, or a time
+ * limit ends it, halves of the range are asked instead, down to the guilty records.
+ * @throws IsthmusError when something else is wrong, or a time limit ends the statement over a single key that is not
+ * `mayBeSlow`.
  */
 export async function inSpans<Result>(
   source: Queryable,
@@ -58,8 +59,10 @@ export async function inSpans<Result>(
 }
 
 /**
- * Runs a statement over all records: without a range at first (undefined), so that the planner does as it likes, and then like inSpans.
- * @throws IsthmusError also when there are so many records that the source cannot compute that some were not asked for.
+ * Runs a statement over all records: without a range at first (undefined), so that the planner does as it likes, and
+ * then like inSpans.
+ * @throws IsthmusError also when there are so many records that the source cannot compute that some were not asked
+ * for.
  */
 export async function inAllSpans<Result>(
   source: Queryable,

@@ -21,8 +21,8 @@ export function holdsMoney(row: string): string {
 }
 
 /**
- * SQL: what the values of a type are made of, as a JSON array of paths in the order of their places: `.name` an attribute, `[]` an element,
- * `(type)` a bound. Of a type that has no parts: null. `row`: the alias of its pg_type.
+ * SQL: what the values of a type are made of, as a JSON array of paths in the order of their places: `.name` an
+ * attribute, `[]` an element, `(type)` a bound. Of a type that has no parts: null. `row`: the alias of its pg_type.
  */
 export function partsOf(row: string): string {
   return `case when ${row}.typtype <> 'e' and not (${row}.typtype = 'b' and ${row}.typelem = 0) then (

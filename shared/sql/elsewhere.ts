@@ -1,6 +1,6 @@
 /**
- * SQL: in which other schemas tables of these names stand, {name: [schema]}. Only the schema public is synced; whoever keeps tables
- * elsewhere is told where they were found. $1: the names, a JSON array as text.
+ * SQL: in which other schemas tables of these names stand, {name: [schema]}. Only the schema public is synced;
+ * whoever keeps tables elsewhere is told where they were found. $1: the names, a JSON array as text.
  */
 export const ELSEWHERE = `(
   select coalesce(jsonb_object_agg(e.name, e.schemas), '{}')

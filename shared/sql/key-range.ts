@@ -1,6 +1,6 @@
-// Ranges of keys, in the one form that holds at the ends of 64 bits: there no number lies before the lowest key or behind the highest.
-// So a bound that is excluded is the range's first or last key and left out of it by name, and null stands for no bound. An index
-// serves the comparison; the exclusion costs at most one row.
+// Ranges of keys, in the one form that holds at the ends of 64 bits: there no number lies before the lowest key or
+// behind the highest. So a bound that is excluded is the range's first or last key and left out of it by name, and
+// null stands for no bound. An index serves the comparison; the exclusion costs at most one row.
 
 export const LOWEST = -(2n ** 63n);
 export const HIGHEST = 2n ** 63n - 1n;

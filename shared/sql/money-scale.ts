@@ -4,9 +4,10 @@ import { IsthmusError } from "../errors.ts";
 import type { Side } from "../db/settings.ts";
 
 /**
- * Every lc_monetary that sessions in this database begin with, as a JSON array in SQL: amounts were written under one of them. A role's own
- * stands before the database's, and that before the server's. What a transaction of ours pins is none of them. The server's counts where
- * neither the database nor all roles together have one; a role of ours that has its own cannot see it: null.
+ * Every lc_monetary that sessions in this database begin with, as a JSON array in SQL: amounts were written under one
+ * of them. A role's own stands before the database's, and that before the server's. What a transaction of ours pins
+ * is none of them. The server's counts where neither the database nor all roles together have one; a role of ours
+ * that has its own cannot see it: null.
  */
 export const LC_MONETARY = `(
   with own as (

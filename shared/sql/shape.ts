@@ -1,6 +1,6 @@
 /**
- * Where values stand, by the numbers of the catalog: {column: {what: identity}}, and in which files. What changes rows without
- * writing them changes it.
+ * Where values stand, by the numbers of the catalog: {column: {what: identity}}, and in which files. What changes
+ * rows without writing them changes it.
  */
 export interface Shape {
   readonly columns: Readonly<Record<string, Readonly<Record<string, string>>>>;

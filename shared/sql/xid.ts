@@ -18,10 +18,11 @@ export function changedSql(xmin: string, fromParameter: number, spanParameter: n
 }
 
 /**
- * SQL for "written by this transaction or a later one", for scans of many rows; parameter: its id mod 2^32. There is no end: a record
- * that is written again before its page comes must not escape, or one that never rests would never land. Ages, which cost a
- * tenth of the text that changedSql takes an xmin through, count from the statement's present, and it sees nothing younger. One of
- * 2^31 transactions or more is negative; from there on nothing is ruled out.
+ * SQL for "written by this transaction or a later one", for scans of many rows; parameter: its id mod 2^32. There is
+ * no end: a record that is written again before its page comes must not escape, or one that never rests would never
+ * land. Ages, which cost a tenth of the text that changedSql takes an xmin through, count from the statement's
+ * present, and it sees nothing younger. One of 2^31 transactions or more is negative; from there on nothing is ruled
+ * out.
  */
 export function scannedSql(xmin: string, fromParameter: number): string {
   const age = `(select age($${fromParameter}::text::xid))`;

@@ -88,8 +88,8 @@ export interface NoClaim {
 }
 
 /**
- * Claims the next page of a chain under a new lease. A later attempt of the message that has the lease takes the page over.
- * `addresses`: where this installation looks for the databases.
+ * Claims the next page of a chain under a new lease. A later attempt of the message that has the lease takes the page
+ * over. `addresses`: where this installation looks for the databases.
  * @throws IsthmusError TARGET_UNKNOWN, SOURCE_UNKNOWN, SCHEMA_OUTDATED, SCHEMA_AHEAD.
  */
 export async function claimPage(

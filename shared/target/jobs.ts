@@ -18,8 +18,9 @@ export interface DueJob {
 }
 
 /**
- * Enabled jobs that are due or have no next time yet, held for a while so that only one tick starts them. One that has failed without a next
- * time is left alone until somebody changes it. One without an expression is on demand: due when somebody says when.
+ * Enabled jobs that are due or have no next time yet, held for a while so that only one tick starts them. One that
+ * has failed without a next time is left alone until somebody changes it. One without an expression is on demand: due
+ * when somebody says when.
  */
 export async function takeDueJobs(target: Queryable, now: Date, holdSeconds: number): Promise<DueJob[]> {
   return query<DueJob>(

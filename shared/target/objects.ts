@@ -32,9 +32,9 @@ export const POLICY_TEXT = `format('policy %s on %s: %s, %s, to %s, using %s, wi
 export const TRIGGER_TEXT = `pg_get_triggerdef(t.oid) || case t.tgenabled when 'O' then '' else ' -- enabled: ' || t.tgenabled::text end`;
 
 /**
- * All of it, by the catalog alone: a function of the database could itself be changed. Everything of the schema sync counts, and of public what
- * belongs to the tables, sequences ($1) and types ($2) that are named: an application may have a table whose name is like ours.
- * It reads under a search path that qualifies every name.
+ * All of it, by the catalog alone: a function of the database could itself be changed. Everything of the schema sync
+ * counts, and of public what belongs to the tables, sequences ($1) and types ($2) that are named: an application may
+ * have a table whose name is like ours. It reads under a search path that qualifies every name.
  */
 const OBJECTS = `
   with names as (

@@ -98,8 +98,8 @@ export async function lookAtKeys(
 }
 
 /**
- * Keeps every other page from committing these records until the transaction ends. The server ends it after so long without a
- * statement.
+ * Keeps every other page from committing these records until the transaction ends. The server ends it after so long
+ * without a statement.
  */
 export async function lockRecords(
   target: Queryable,

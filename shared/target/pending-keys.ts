@@ -14,9 +14,10 @@ export interface PendingKey {
 export type FoundKey = PendingKey & { readonly beside: boolean };
 
 /**
- * The next keys that were asked to be read again, in earnest or by a dry run (its execution), ascending, with the generation of each request
- * and its reason. With `upTo` those whose records the source no longer has, asked for up to that generation, downwards: a record refers to
- * older ones rather than to younger ones. In earnest, those that refer to them all the same stand beside these.
+ * The next keys that were asked to be read again, in earnest or by a dry run (its execution), ascending, with the
+ * generation of each request and its reason. With `upTo` those whose records the source no longer has, asked for up
+ * to that generation, downwards: a record refers to older ones rather than to younger ones. In earnest, those that
+ * refer to them all the same stand beside these.
  */
 export async function pendingKeys(
   target: Queryable,
@@ -42,8 +43,8 @@ export async function pendingKeys(
 }
 
 /**
- * A page of the keys asked for, and beside it the others of a circle of records that wait for each other, unless these would be
- * far more than a page: one by one they would wait for ever. `dryRun`: the number of the parameter.
+ * A page of the keys asked for, and beside it the others of a circle of records that wait for each other, unless
+ * these would be far more than a page: one by one they would wait for ever. `dryRun`: the number of the parameter.
  */
 function pageOfKeys(dryRun: number | null, upTo: string | null): string {
   const asked = (alias: string) =>

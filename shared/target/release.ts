@@ -10,8 +10,9 @@ export async function releaseWaiting(target: Queryable, sourceId: number): Promi
 const TOLD_AT_ONCE = 10_000;
 
 /**
- * Masks what has become sensitive, closes what is open of removed entities, asks for every record whose next attempt is due, counts the queue, raises an alert where records have been in it for too long, and says of
- * waiting ones what they wait for in the end where that has changed.
+ * Masks what has become sensitive, closes what is open of removed entities, asks for every record whose next attempt
+ * is due, counts the queue, raises an alert where records have been in it for too long, and says of waiting ones what
+ * they wait for in the end where that has changed.
  */
 export async function maintainQueue(target: Queryable, sourceId: number, ageHours: number): Promise<void> {
   await query(

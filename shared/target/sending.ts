@@ -38,8 +38,8 @@ export async function tellRefusedSends(target: Queryable, sourceId: number): Pro
 }
 
 /**
- * How many open chains were sent more than once and taken by nobody, and since when. none: there are none; later: there
- * are, and QStash's log was asked less than so many seconds ago.
+ * How many open chains were sent more than once and taken by nobody, and since when. none: there are none; later:
+ * there are, and QStash's log was asked less than so many seconds ago.
  */
 export async function unclaimedChains(
   target: Queryable,

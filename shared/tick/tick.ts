@@ -34,9 +34,11 @@ export interface TickReport {
 }
 
 /**
- * Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again. Every part survives the failure of another.
+ * Once a minute: stop what makes no progress, start due jobs, send overdue pages again, read released records again.
+ * Every part survives the failure of another.
  * @param begins what admitTick() has begun.
- * @param call the call of the target's own schedule that this answers, null: another's. Only what is written at the end proves there that ticks work.
+ * @param call the call of the target's own schedule that this answers, null: another's. Only what is written at the
+ * end proves there that ticks work.
  */
 export async function tick(
   context: Context,
@@ -44,7 +46,8 @@ export async function tick(
   begins: Promise<boolean> = admitTick(context),
 ): Promise<TickReport> {
   // At a target that is a copy, or another installation's, not one message is sent before a person has accepted that.
-  // Of a target that does not answer each part would wait as long as the first; of one that has another version each would be refused.
+  // Of a target that does not answer each part would wait as long as the first; of one that has another version each
+  // would be refused.
   const failed: string[] = [];
   const goesOn = (error: unknown) => {
     const { code } = describeError(error);
@@ -59,9 +62,9 @@ export async function tick(
       return otherwise;
     });
   const begun = await part("begin", () => beginTick(context.target, call), null);
-  // Before all that asks the source, since of one that says nothing each would wait as long as the first; and before what has waited for
-  // it too long is ended: where it answers again, that goes on.
-  // A look that fails is no answer: nothing begins behind one, and what is due keeps its error as the reason.
+  // Before all that asks the source, since of one that says nothing each would wait as long as the first; and before
+  // what has waited for it too long is ended: where it answers again, that goes on. A look that fails is no answer:
+  // nothing begins behind one, and what is due keeps its error as the reason.
   const refusal = await guarded(
     context,
     "source",
@@ -93,7 +96,8 @@ export async function admitTick(context: Context): Promise<boolean> {
 
 /**
  * Waits until a tick has begun, 5 seconds at most.
- * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF, TARGET_UNAVAILABLE: who called is told, and the watch over the ticks reads the answer in the target itself.
+ * @throws IsthmusError SCHEMA_OUTDATED, SCHEMA_AHEAD, TRIGGERS_OFF, TARGET_UNAVAILABLE: who called is told, and the
+ * watch over the ticks reads the answer in the target itself.
  */
 export async function untilBegun(begins: Promise<boolean>): Promise<void> {
   let late: ReturnType<typeof setTimeout> | undefined;

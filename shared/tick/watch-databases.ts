@@ -4,8 +4,9 @@ import { query } from "../db/query.ts";
 import { asksSource, noteSource } from "../target/source-breaker.ts";
 
 /**
- * Looks, once for all of a tick, whether the source answers: while a job is due, or a page, a job or the tick before says that it did not
- * answer, or that is told. While it refuses nothing else asks it: pages are not sent, jobs do not begin.
+ * Looks, once for all of a tick, whether the source answers: while a job is due, or a page, a job or the tick before
+ * says that it did not answer, or that is told. While it refuses nothing else asks it: pages are not sent, jobs do
+ * not begin.
  * @returns why it refuses; null: it answers, or nobody needs it now.
  */
 export async function lookAtSource({ target, source }: Context, sourceId: number): Promise<DescribedError | null> {

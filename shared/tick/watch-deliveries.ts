@@ -11,8 +11,8 @@ const WINDOW_MINUTES = 10;
 const TAKEN: ReadonlySet<string> = new Set(["503", "489"]);
 
 /**
- * Tells of messages that QStash accepts and the functions do not. @returns whether that is known now: while pages wait, QStash is not asked each
- * time.
+ * Tells of messages that QStash accepts and the functions do not. @returns whether that is known now: while pages
+ * wait, QStash is not asked each time.
  * @throws IsthmusError QUEUE_UNAVAILABLE.
  */
 export async function watchRefusals({ target, config, clock }: Context, sourceId: number): Promise<boolean> {

@@ -22,8 +22,9 @@ export async function watchWork({ target, clock, entities }: Context, sourceId: 
 }
 
 /**
- * Which entities have not been in step for longer than the jobs promise that read them: each time of such a job, but for one that fails, and
- * an hour for its work, or what its alarms say. Null: none, or nothing has been set up to run by itself yet.
+ * Which entities have not been in step for longer than the jobs promise that read them: each time of such a job, but
+ * for one that fails, and an hour for its work, or what its alarms say. Null: none, or nothing has been set up to run
+ * by itself yet.
  */
 export function lagOf({ jobs, entities }: Pick<Work, "jobs" | "entities">, now: number): Told | null {
   if (!jobs.some(({ enabled, worked }) => enabled || worked)) return null;

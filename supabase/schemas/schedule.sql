@@ -1,12 +1,16 @@
--- Purpose: call sync-tick every minute through pg_cron and pg_net, where the project has them, and watch what becomes of the calls; send messages about alerts.
--- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'), cron.unschedule('isthmus-deliver-alerts'), cron.unschedule('isthmus-remove-history'), cron.unschedule('isthmus-prune-cron-history').
+-- Purpose: call sync-tick every minute through pg_cron and pg_net, where the project has them, and watch what becomes
+--          of the calls; send messages about alerts.
+-- Reverse: select cron.unschedule('isthmus-sync-tick'), cron.unschedule('isthmus-watch-tick'),
+-- cron.unschedule('isthmus-deliver-alerts'), cron.unschedule('isthmus-remove-history'),
+-- cron.unschedule('isthmus-prune-cron-history').
 --
 -- The jobs are visible on the dashboard's Cron page. Address and key come from Vault (docs/deployment.md):
 --   select vault.create_secret('https://<ref>.supabase.co/functions/v1', 'isthmus_functions_url');
 --   select vault.create_secret('<a secret key of the project>', 'isthmus_secret_key');
 -- Can be run again.
 
--- What is there is not created again: a hosted project runs scripts of its own around the statement, even where it does nothing.
+-- What is there is not created again: a hosted project runs scripts of its own around the statement, even where it
+-- does nothing.
 do $$
 begin
   if exists (select from pg_available_extensions where name = 'pg_cron' and installed_version is null) then
@@ -35,8 +39,9 @@ begin
 end
 $$;
 
--- pg_net gives everybody all rights on its tables. Its queue holds the key in a header: reading shows it, an update sends it
--- elsewhere, and a trigger runs with the rights of whoever calls. Calling, which inserts and returns the id, stays as it is.
+-- pg_net gives everybody all rights on its tables. Its queue holds the key in a header: reading shows it, an update
+-- sends it elsewhere, and a trigger runs with the rights of whoever calls. Calling, which inserts and returns the id,
+-- stays as it is.
 do $$
 declare
   v_open text;

@@ -4,8 +4,9 @@ import { startTransactionPooler } from "../support/transaction-pooler.ts";
 import { execute, EXECUTIONS, HOSTS, SLOWER, slowerOnDouble, total, type Host, type Run } from "./executions.ts";
 import { numberSet } from "../support/number-set.ts";
 
-// npm run compare:hosts: the whole clinic on the hosted runtime's double and on the same host without its limits, in turns, on the same
-// databases, through a pooler in transaction mode as on a hosted project. Says what each took, and fails when an execution was slower on the double by more than half, or a page was killed twice.
+// npm run compare:hosts: the whole clinic on the hosted runtime's double and on the same host without its limits, in
+// turns, on the same databases, through a pooler in transaction mode as on a hosted project. Says what each took, and
+// fails when an execution was slower on the double by more than half, or a page was killed twice.
 
 const SCALE = numberSet("ISTHMUS_SCALE", 0.05, 0.001);
 const LOG_SCALE = numberSet("ISTHMUS_LOG_SCALE", 0.002, 0);

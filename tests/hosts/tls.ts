@@ -7,8 +7,9 @@ import { scratchFolder } from "../support/scratch.ts";
 import { startTransactionPooler, type TransactionPooler } from "../support/transaction-pooler.ts";
 import { numberSet } from "../support/number-set.ts";
 
-// npm run compare:tls: a first load of the whole clinic with both databases behind poolers that encrypt (verify-full on both sides) and behind the same poolers in
-// clear, in turns. Says what CPU each took: of the functions that ran pages, and of the poolers, which do the server's part.
+// npm run compare:tls: a first load of the whole clinic with both databases behind poolers that encrypt (verify-full
+// on both sides) and behind the same poolers in clear, in turns. Says what CPU each took: of the functions that ran
+// pages, and of the poolers, which do the server's part.
 
 const SCALE = numberSet("ISTHMUS_SCALE", 0.05, 0.001);
 const LOG_SCALE = numberSet("ISTHMUS_LOG_SCALE", 0.002, 0);

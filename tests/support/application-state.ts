@@ -23,7 +23,8 @@ const RIGHTS = `
           union all select format('new %s in %s', d.defaclobjtype, d.defaclnamespace), x.* from pg_default_acl d cross join lateral aclexplode(d.defaclacl) x
           union all select 'database ' || d.datname, x.* from pg_database d cross join lateral aclexplode(d.datacl) x) a
    where a.subject !~ '^(schema )?pg_(toast|temp)'
-     -- What a release and the schedule take, and what stays taken (docs/deployment.md): TRIGGER on tables that the sync writes, and pg_net's tables.
+     -- What a release and the schedule take, and what stays taken (docs/deployment.md): TRIGGER on tables that the
+     -- sync writes, and pg_net's tables.
      and not (a.privilege_type = 'TRIGGER' and a.grantee::regrole::text in ('anon', 'authenticated', 'service_role'))
      and a.subject !~ '^net\\.(http_request_queue|_http_response)'`;
 
@@ -39,8 +40,9 @@ const SCHEDULE = `
   select format('job %s %s', jobname, active) from cron.job union all select format('secret %s', name) from vault.secrets`;
 
 /**
- * All that the application has in its database: objects, rights, roles, history, rows, and where there are pg_cron and Vault, jobs and secrets. Without
- * roles of ours where those stand in the server beforehand: version 15 lets only a superuser make them, and a hosted project its own role.
+ * All that the application has in its database: objects, rights, roles, history, rows, and where there are pg_cron
+ * and Vault, jobs and secrets. Without roles of ours where those stand in the server beforehand: version 15 lets only
+ * a superuser make them, and a hosted project its own role.
  */
 export async function applicationState(admin: Sql): Promise<readonly string[]> {
   const [is] = await admin<{ scheduled: boolean; version: number }[]>`

@@ -90,7 +90,8 @@ const ofNames: readonly Attack[] = [
       ...waitingOn("waits"),
     ],
   },
-  // In a session of its own: the application's trigger leaves a temporary table behind, after which nothing more is decided there.
+  // In a session of its own: the application's trigger leaves a temporary table behind, after which nothing more is
+  // decided there.
   {
     title: "triggers that wait under the name of a constraint of the application",
     statements: [...OWN, ...waitingOn("office_checked")],

@@ -22,8 +22,8 @@ const PARTS = [
 ];
 
 /**
- * A checkout of another release: these sources, with some files added or changed. @returns its `npm run sync -- ...`, run as a process
- * that sees nothing of this one's environment but PATH.
+ * A checkout of another release: these sources, with some files added or changed. @returns its `npm run sync -- ...`,
+ * run as a process that sees nothing of this one's environment but PATH.
  */
 export function checkout(
   folder: string,

@@ -9,8 +9,8 @@ const CLINIC = resolve(import.meta.dirname, "../../clinic");
 export type Files = Readonly<Record<string, string>>;
 
 /**
- * What the compiler says about each file as if it lay in the folder of an installation, one line per error; nothing is written to disk.
- * `beside`: files that are there anyway and have to be part of the program.
+ * What the compiler says about each file as if it lay in the folder of an installation, one line per error; nothing
+ * is written to disk. `beside`: files that are there anyway and have to be part of the program.
  */
 export function compile(files: Files, beside: readonly string[] = [], folder = CLINIC): Readonly<Record<string, string[]>> {
   const config = ts.getParsedCommandLineOfConfigFile(

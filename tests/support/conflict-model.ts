@@ -38,10 +38,11 @@ export const REFUSALS = {
 export type Refusal = keyof typeof REFUSALS;
 
 /**
- * The policy and people's decisions for one record, from what they mean: what the target holds, and what the queue has of it.
+ * The policy and people's decisions for one record, from what they mean: what the target holds, and what the queue
+ * has of it.
  *
- * Of an entity that keeps hashes only whole records can be compared: one that has changed counts as changed in every field,
- * one that was edited as edited in every field, and what either held before is not known.
+ * Of an entity that keeps hashes only whole records can be compared: one that has changed counts as changed in every
+ * field, one that was edited as edited in every field, and what either held before is not known.
  */
 export class ConflictModel {
   source: Values;

@@ -36,8 +36,8 @@ const withHeir = (t: string) => [
 const BODY = (t: string, body: string, name = "body_of") =>
   `create or replace function public.${name}_${t}(value text) returns text language sql immutable set search_path = '' begin atomic; ${body}; end`;
 /**
- * Something computes with a function that calls another one, whose body somebody replaces. No row that is there changes; one of a generated
- * column is compared all the same.
+ * Something computes with a function that calls another one, whose body somebody replaces. No row that is there
+ * changes; one of a generated column is compared all the same.
  */
 const replaced = (what: string, uses: (t: string) => readonly string[], told = false): DdlCase => ({
   name: `another body of a function behind ${what}`,

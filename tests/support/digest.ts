@@ -8,9 +8,9 @@ const APPLICATION_TABLES = registry.map(({ target }) => target.table);
 const VOLATILE = ["created_at", "updated_at"];
 
 /**
- * The end state of a sync: every target row, mapping, row state, joined row and open queue entry. Left out, because they tell when
- * and how often instead of what: created_at, updated_at, synced_at, first/last_seen_at, attempts, execution ids and
- * the queue's own row ids.
+ * The end state of a sync: every target row, mapping, row state, joined row and open queue entry. Left out, because
+ * they tell when and how often instead of what: created_at, updated_at, synced_at, first/last_seen_at, attempts,
+ * execution ids and the queue's own row ids.
  */
 export async function endState(target: Sql): Promise<Record<string, string[]>> {
   const state: Record<string, string[]> = {};

@@ -20,9 +20,9 @@ const SCALE: Readonly<Record<TargetVersion, number>> = { 15: 0.04, 17: 0.1 };
 const PAGE_SIZES: Readonly<Record<TargetVersion, readonly number[]>> = { 15: [5_000], 17: [2_000, 5_000] };
 
 /**
- * How far off the estimate of CPU is that page sizes follow. Beside the speed of this machine, which is the same for all pages: the factor of
- * the middle page, and of all but one in twenty. A faster machine than the estimate's makes pages smaller than need be; a slower one has them
- * killed.
+ * How far off the estimate of CPU is that page sizes follow. Beside the speed of this machine, which is the same for
+ * all pages: the factor of the middle page, and of all but one in twenty. A faster machine than the estimate's makes
+ * pages smaller than need be; a slower one has them killed.
  */
 function expectEstimated(costs: readonly PageCost[]): void {
   expect(costs.length).toBeGreaterThan(30);
@@ -39,8 +39,9 @@ function expectEstimated(costs: readonly PageCost[]): void {
 }
 
 /**
- * A legacy database synced over HTTP, QStash, Redis and Deno into a target of this version, by roles that are no superusers, and looked at
- * by `postgres`. On 15 nobody calls a tick but the target's own pg_cron; on 17 the platform's schedule and this test do.
+ * A legacy database synced over HTTP, QStash, Redis and Deno into a target of this version, by roles that are no
+ * superusers, and looked at by `postgres`. On 15 nobody calls a tick but the target's own pg_cron; on 17 the
+ * platform's schedule and this test do.
  */
 export function describeEndToEnd(targetVersion: TargetVersion): void {
   describe(`a legacy database synced into PostgreSQL ${targetVersion}`, () => endToEnd(targetVersion));

@@ -7,8 +7,8 @@ import type { TestPlatform } from "./platform.ts";
 type Side = Pick<TestPlatform, "manifest" | "target">;
 
 /**
- * Of a first execution: every source row is accounted for. What the manifest says has landed or was waived, and exactly
- * the rest is in the queue, each record for its reason.
+ * Of a first execution: every source row is accounted for. What the manifest says has landed or was waived, and
+ * exactly the rest is in the queue, each record for its reason.
  */
 export async function expectManifest({ manifest, target }: Side, first: ExecutionState): Promise<void> {
   for (const { name: entity } of registry) {

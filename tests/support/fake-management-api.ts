@@ -67,8 +67,8 @@ const secretsSchema = z.array(z.object({ name: z.string().regex(/^(?!SUPABASE_)/
 const newKeySchema = z.object({ type: z.enum(["secret", "publishable"]), name: z.string().regex(/^[a-z_][a-z0-9_]{3,63}$/) });
 
 /**
- * The part of the management API that the CLI and setup use. Refuses a wrong token as the real one does; shows a key's value only when it is
- * asked to, and of a secret its SHA-256 alone.
+ * The part of the management API that the CLI and setup use. Refuses a wrong token as the real one does; shows a
+ * key's value only when it is asked to, and of a secret its SHA-256 alone.
  */
 export async function startFakeManagementApi(options: FakeManagementOptions = {}): Promise<FakeManagementApi> {
   const projectRef = Array.from(randomBytes(20), (byte) => String.fromCharCode(97 + (byte % 26))).join("");

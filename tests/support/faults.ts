@@ -6,8 +6,8 @@ const FAULTS = ["functions", "qstash", "redis", "target", "source", "duplicates"
 export type Fault = (typeof FAULTS)[number];
 
 /**
- * Breaks the platform at seeded random moments until told to stop, repairing each fault a little later. The moments are
- * wall-clock ones, so a seed repeats the plan, not the exact interleaving.
+ * Breaks the platform at seeded random moments until told to stop, repairing each fault a little later. The moments
+ * are wall-clock ones, so a seed repeats the plan, not the exact interleaving.
  * @returns a function that ends it and tells what was done.
  */
 export function injectFaults(platform: Platform, seed: number, count: number, withinMs: number): () => Promise<readonly Fault[]> {

@@ -14,9 +14,10 @@ import {
 export type HistoryCapture = "xmin" | "modified" | "digest";
 
 /**
- * Whether an execution that succeeds must have landed a record. `changes`: the last one that was committed before it began,
- * and those since. What bypassed its stamp, came late, or was stamped with nothing, the past or the future, stamps may miss. `moved`: it
- * changed again while pages ran; behind a scan by place it is left to the next execution.
+ * Whether an execution that succeeds must have landed a record. `changes`: the last one that was committed before it
+ * began, and those since. What bypassed its stamp, came late, or was stamped with nothing, the past or the future,
+ * stamps may miss. `moved`: it changed again while pages ran; behind a scan by place it is left to the next
+ * execution.
  */
 const MUST_LAND: Readonly<Record<HistoryCapture, (name: Name, changes: readonly Change[], moved: boolean) => boolean>> = {
   xmin: (_, __, moved) => !moved,
@@ -81,8 +82,8 @@ export interface Run {
 }
 
 /**
- * What differs after an execution that should not, or does not although nothing has looked at it: exactly the records that
- * its capture promises nothing about are left.
+ * What differs after an execution that should not, or does not although nothing has looked at it: exactly the records
+ * that its capture promises nothing about are left.
  */
 export function wronglyLeft(
   capture: HistoryCapture,
@@ -114,8 +115,8 @@ export const NOTHING_WRONG: ReturnType<typeof wronglyLeft> = {
 };
 
 /**
- * What a digest must report of how the target stands, and what it has: of a record in the queue only that it is gone. Whether it
- * has changed since it was queued, the model does not know.
+ * What a digest must report of how the target stands, and what it has: of a record in the queue only that it is gone.
+ * Whether it has changed since it was queued, the model does not know.
  */
 export function reports(model: LegacyModel, { rows, queued }: TargetState, found: DigestReport) {
   const committed = model.rows();

@@ -2,8 +2,8 @@ import fc from "fast-check";
 import type { Table } from "./legacy-model.ts";
 
 /**
- * How a legacy write sets updated_at: as it should, in the same moment as the last one, not at all, to nothing, or by a clock that went
- * back, is some seconds ahead, or years.
+ * How a legacy write sets updated_at: as it should, in the same moment as the last one, not at all, to nothing, or by
+ * a clock that went back, is some seconds ahead, or years.
  */
 export type Stamp = "now" | "the same" | "bypass" | "null" | "past" | "ahead" | "future";
 

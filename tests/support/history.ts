@@ -77,9 +77,10 @@ export async function closeStage({ test, sessions }: Stage): Promise<void> {
 }
 
 /**
- * Plays a history: puts both sides at its beginning, takes the steps, ends what is open as drawn, runs an execution alone,
- * then a digest that finds nothing by xmin.
- * @throws Error when on the way a record goes back or is deleted for nothing, an execution breaks its promise, or a page fails.
+ * Plays a history: puts both sides at its beginning, takes the steps, ends what is open as drawn, runs an execution
+ * alone, then a digest that finds nothing by xmin.
+ * @throws Error when on the way a record goes back or is deleted for nothing, an execution breaks its promise, or a
+ * page fails.
  */
 export async function play(stage: Stage, history: History, how: Play = {}): Promise<Played> {
   await using player = new Player(stage, how);

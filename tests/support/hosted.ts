@@ -12,7 +12,8 @@ const DATABASE = "target";
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 
 /**
- * A project's database with the real pg_cron, and pg_net and Vault as local/net has them; migrated by its owner, who is no superuser.
+ * A project's database with the real pg_cron, and pg_net and Vault as local/net has them; migrated by its owner, who
+ * is no superuser.
  */
 export interface Hosted extends AsyncDisposable {
   readonly server: LocalPostgres;

@@ -34,9 +34,10 @@ export const HOSTILE: Readonly<Record<string, readonly [string, string]>> = {
 };
 
 /**
- * Nine combinations of the settings of both sides in which any two settings meet with any two of their two values: in the first each has
- * its first; of the others each setting has its second in another five of eight. Two fives of eight share one, and differ.
- * All combinations would be 2 to the power of twice the settings, and one takes half a minute.
+ * Nine combinations of the settings of both sides in which any two settings meet with any two of their two values: in
+ * the first each has its first; of the others each setting has its second in another five of eight. Two fives of
+ * eight share one, and differ. All combinations would be 2 to the power of twice the settings, and one takes half a
+ * minute.
  */
 export const COMBINATIONS: readonly (readonly number[])[] = (() => {
   const fives = Array.from({ length: 256 }, (_, set) => Array.from({ length: 8 }, (_unused, bit) => (set >> bit) & 1)).filter(

@@ -15,8 +15,9 @@ const ASKED = 15;
 const WORDS = ["select", "from", "where", "order", "by", "public"];
 
 /**
- * An entity whose source is sixteen tables: a driving one, thirteen that it joins (one of them through another), one that an expression asks about and
- * one that the predicate does. Each table and its alias are called by one name of sixteen, and their columns by the others.
+ * An entity whose source is sixteen tables: a driving one, thirteen that it joins (one of them through another), one
+ * that an expression asks about and one that the predicate does. Each table and its alias are called by one name of
+ * sixteen, and their columns by the others.
  */
 export interface JoinedStranger {
   readonly entity: Entity;

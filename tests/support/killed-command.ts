@@ -18,7 +18,8 @@ export const commandLineOf = (folder: string): readonly string[] => [resolve(fol
 const HERE = commandLineOf(resolve(import.meta.dirname, "../.."));
 
 /**
- * Runs a command as a process of its own, and kills it (SIGKILL) some time after the first of these moments has begun, at the latest when that step is done.
+ * Runs a command as a process of its own, and kills it (SIGKILL) some time after the first of these moments has
+ * begun, at the latest when that step is done.
  * @returns that moment; none when the command came to its end.
  */
 export async function killed(
@@ -67,7 +68,8 @@ function started(project: Rehearsal, args: readonly string[], program: readonly 
 }
 
 /**
- * Repeats a command that is killed, each time in another of these moments, until it comes to its end; or until each moment has been met, where its end is not asked for.
+ * Repeats a command that is killed, each time in another of these moments, until it comes to its end; or until each
+ * moment has been met, where its end is not asked for.
  * @returns what was killed when, for the test's output.
  */
 export async function killedInEach(

@@ -61,8 +61,8 @@ export interface Ended {
 const BOUNDED = 120;
 
 /**
- * Runs an execution to its end, sweeping like the tick does; throws when it does not end. Leases of workers that were killed are
- * run out at once.
+ * Runs an execution to its end, sweeping like the tick does; throws when it does not end. Leases of workers that were
+ * killed are run out at once.
  */
 export async function toItsEnd(test: Pipeline, execution: string, context?: Context): Promise<Ended> {
   const outcomes: PageOutcome[] = [];

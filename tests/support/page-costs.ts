@@ -9,8 +9,9 @@ export interface PageCost {
 }
 
 /**
- * What committed pages read, by their log, and what they cost, by the host, where an isolate takes one request at a time
- * (`requestsPerIsolate: 1`): its lines are in the order of its requests. Its first request is left out: it compiles and prepares.
+ * What committed pages read, by their log, and what they cost, by the host, where an isolate takes one request at a
+ * time (`requestsPerIsolate: 1`): its lines are in the order of its requests. Its first request is left out: it
+ * compiles and prepares.
  * @throws Error when a page has no line.
  */
 export function pageCosts(invocations: readonly Invocation[], logs: readonly LogLine[]): PageCost[] {

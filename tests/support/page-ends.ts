@@ -226,7 +226,8 @@ export async function createArena(): Promise<Arena> {
         hits += 1;
         way.thrown?.(struck);
       };
-      // A function that fails, or is killed, answers nothing that anybody listens to: its page is overdue after its lease.
+      // A function that fails, or is killed, answers nothing that anybody listens to: its page is overdue after its
+      // lease.
       runs.push(await test.run(message, context).catch((): PageOutcome => ({ outcome: "stale" })));
       await way.after?.(arena);
     }

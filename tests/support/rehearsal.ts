@@ -40,8 +40,9 @@ const JOBS = `
   select cron.alter_job(cron.schedule('isthmus-later', '0 5 * * *', 'select 1'), active := false);`;
 
 /**
- * A project as its team has it, before anything of ours: PostgreSQL 15 with pg_cron, pg_net and Vault, or 17 without them, the application's own migrations, tables,
- * users, roles and jobs; the management API in front of it; and the functions' host, which runs what was deployed with the secrets that were set.
+ * A project as its team has it, before anything of ours: PostgreSQL 15 with pg_cron, pg_net and Vault, or 17 without
+ * them, the application's own migrations, tables, users, roles and jobs; the management API in front of it; and the
+ * functions' host, which runs what was deployed with the secrets that were set.
  */
 export interface Rehearsal extends AsyncDisposable {
   readonly api: FakeManagementApi;
@@ -92,7 +93,8 @@ export async function startRehearsal(name: string, { server = 15 }: { server?: 1
   const qstash = await startQstash();
   const front = await startFront();
   const hosts: FunctionsHost[] = [];
-  // Functions are given the project's keys when they are deployed, and secrets at once: isolates start anew, behind the same address.
+  // Functions are given the project's keys when they are deployed, and secrets at once: isolates start anew, behind
+  // the same address.
   let deployedKeys = "{}";
   const api = await startFakeManagementApi({
     pooler: { host: "127.0.0.1", port: target.port, database: DATABASE },
@@ -200,8 +202,8 @@ async function pushApplication(folder: string, ownerUrl: string, server: number)
 }
 
 /**
- * How long a deployment takes to be all that answers. Isolates that run keep the secrets and keys that they began with: at first they alone answer,
- * then they and new ones by turns.
+ * How long a deployment takes to be all that answers. Isolates that run keep the secrets and keys that they began
+ * with: at first they alone answer, then they and new ones by turns.
  */
 const ROLLOUT_MS = 5_000;
 

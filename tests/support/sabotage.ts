@@ -6,8 +6,8 @@ import { ident, keyOf, quote, tableOf, type Recomputed } from "../verifier/recom
 import { verify } from "../verifier/verify.ts";
 
 /**
- * What somebody breaks in the target, as statements, and what the verifier says then. In both, ID stands for the legacy id of a record with which
- * nothing was wrong; in what is said, ALL stands for each record that has landed.
+ * What somebody breaks in the target, as statements, and what the verifier says then. In both, ID stands for the
+ * legacy id of a record with which nothing was wrong; in what is said, ALL stands for each record that has landed.
  */
 export interface Sabotage {
   readonly breaks: readonly string[];

@@ -11,8 +11,8 @@ const GIGABYTE = 2 ** 30;
 const ROOM = 8 * GIGABYTE;
 
 /**
- * Where servers of tests keep their files: in memory where there is room, because a database is cloned there in a sixth of the time; else
- * in `.local`. ISTHMUS_TEST_DIR says otherwise (volumes).
+ * Where servers of tests keep their files: in memory where there is room, because a database is cloned there in a
+ * sixth of the time; else in `.local`. ISTHMUS_TEST_DIR says otherwise (volumes).
  */
 const SCRATCH =
   process.env["ISTHMUS_TEST_DIR"] === undefined ? (hasRoom() ? IN_MEMORY : LOCAL) : resolve(process.env["ISTHMUS_TEST_DIR"]);

@@ -71,8 +71,8 @@ interface Template {
 }
 
 /**
- * The folder of a stopped server: made once for what it is made of, because the migrations take longer than most test files. While
- * another process makes it, this one waits.
+ * The folder of a stopped server: made once for what it is made of, because the migrations take longer than most test
+ * files. While another process makes it, this one waits.
  */
 async function madeOnce(template: Template): Promise<string> {
   const folder = resolve(LOCAL, `${template.name}-${fingerprint()}`);

@@ -30,8 +30,9 @@ interface Shape {
 }
 
 /**
- * The columns that entities fill, as they were when the sync last compared all rows. It is the one of the sync's notes that the verifier goes by.
- * A table that has been replaced by another one since has columns of other numbers: 0 stands for the number in a table that is gone.
+ * The columns that entities fill, as they were when the sync last compared all rows. It is the one of the sync's
+ * notes that the verifier goes by. A table that has been replaced by another one since has columns of other numbers:
+ * 0 stands for the number in a table that is gone.
  */
 export async function rememberedShapes(target: Sql): Promise<Shapes> {
   const rows = await target<{ entity: string; columns: Shape["columns"] }[]>`

@@ -33,8 +33,9 @@ export type Kind =
   | "column_unknown";
 
 /**
- * Who answers for a finding: an entry of the queue, a decision, a trigger of the target that somebody has been told of, a person who edited the
- * row, a policy that keeps the row of a record that is gone, a key that is to be read again, an alert. What nobody answers for is an error.
+ * Who answers for a finding: an entry of the queue, a decision, a trigger of the target that somebody has been told
+ * of, a person who edited the row, a policy that keeps the row of a record that is gone, a key that is to be read
+ * again, an alert. What nobody answers for is an error.
  */
 export type Told = "queue" | "decision" | "trigger" | "edit" | "kept" | "pending" | "alert";
 

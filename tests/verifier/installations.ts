@@ -16,7 +16,8 @@ export function configuredFolder(): string {
 }
 
 /**
- * What the target of an installation must hold, recomputed. Of an installation that is not ours, verifier.ts in its folder says that.
+ * What the target of an installation must hold, recomputed. Of an installation that is not ours, verifier.ts in its
+ * folder says that.
  * @throws Error when nothing does.
  */
 export async function recomputedOf(folder: string): Promise<readonly Recomputed[]> {

@@ -1,6 +1,6 @@
 /**
- * What a target table must hold, recomputed from the source in plain SQL and from clinic/domain.md alone: nothing here knows
- * the code that syncs. A reference is compared by the legacy ids of both ends.
+ * What a target table must hold, recomputed from the source in plain SQL and from clinic/domain.md alone: nothing
+ * here knows the code that syncs. A reference is compared by the legacy ids of both ends.
  */
 export interface Recomputed {
   readonly entity: string;

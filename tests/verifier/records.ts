@@ -40,8 +40,8 @@ export async function recordFindings(target: Sql, definition: Recomputed): Promi
 }
 
 /**
- * Fields of which a row state says something else than the row holds: of what the source said last, and, where nobody has written the row since, of
- * what the sync left there. Entities that keep hashes say nothing of fields.
+ * Fields of which a row state says something else than the row holds: of what the source said last, and, where nobody
+ * has written the row since, of what the sync left there. Entities that keep hashes say nothing of fields.
  */
 export async function stateFindings(
   target: Sql,

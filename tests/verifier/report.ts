@@ -8,8 +8,8 @@ import { verify } from "./verify.ts";
 const PRINTED = 20;
 
 /**
- * Compares entities, all or the named ones, and prints what nobody answers for. The catalog is compared with what the sync has
- * compared last. Returns how many findings these are. @throws Error when a name is no entity.
+ * Compares entities, all or the named ones, and prints what nobody answers for. The catalog is compared with what the
+ * sync has compared last. Returns how many findings these are. @throws Error when a name is no entity.
  */
 export async function report(
   source: Sql,

@@ -3,8 +3,8 @@ import { configuredFolder, recomputedOf } from "./installations.ts";
 import { report } from "./report.ts";
 import { pinnedSession } from "./session.ts";
 
-// npm run verify -- --source URL --target URL [entity ...]: every column of every record of the installation that isthmus.json names, and all
-// that is remembered of it, in plain SQL.
+// npm run verify -- --source URL --target URL [entity ...]: every column of every record of the installation that
+// isthmus.json names, and all that is remembered of it, in plain SQL.
 const { values, positionals } = parseArgs({
   options: { source: { type: "string" }, target: { type: "string" } },
   allowPositionals: true,

@@ -90,8 +90,8 @@ export async function differencesOf(
 }
 
 /**
- * Compares what the source says, in the target's exact types, with the rows. The rows of a record that has several: the one that its
- * mapping names. What a person has edited is judged from what the sync remembers of the record.
+ * Compares what the source says, in the target's exact types, with the rows. The rows of a record that has several:
+ * the one that its mapping names. What a person has edited is judged from what the sync remembers of the record.
  */
 function comparisonSql(definition: Recomputed, { columns }: Table, chosen: string): string {
   const { entity, target } = definition;

@@ -32,8 +32,9 @@ const ENOUGH = 100_000;
 const AT_ONCE = 2_000;
 
 /**
- * Compares an entity's two sides from every one of them: each column of each record in the target's exact type, rows, mappings, row states,
- * tombstones, queue, warnings and the catalog. `before`: the shapes that the catalog is compared with.
+ * Compares an entity's two sides from every one of them: each column of each record in the target's exact type, rows,
+ * mappings, row states, tombstones, queue, warnings and the catalog. `before`: the shapes that the catalog is
+ * compared with.
  */
 export async function verify(source: Sql, target: Sql, definition: Recomputed, before?: Shapes): Promise<Verdict> {
   const table = await tableIn(target, definition);

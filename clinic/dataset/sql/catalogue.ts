@@ -52,7 +52,8 @@ export const ACCESS: readonly Projection[] = [
 
 export const CATALOGUE: readonly Projection[] = [
   {
-    // No category has trouble of its own, so that one could wait only in a circle: `passes` is whether a root is above it.
+    // No category has trouble of its own, so that one could wait only in a circle: `passes` is whether a root is
+    // above it.
     entity: "categories",
     records: `with recursive rooted as (
         select id from dispatch_category where parent_id is null

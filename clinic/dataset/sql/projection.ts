@@ -2,8 +2,8 @@
 export interface Projection {
   readonly entity: string;
   /**
-   * Columns: id; field, that of the record's own trouble or NULL; passes, whether the target's checks take it; refs, the
-   * legacy ids that it refers to, in the order of `parents`; v, everything else that the target row is made of.
+   * Columns: id; field, that of the record's own trouble or NULL; passes, whether the target's checks take it; refs,
+   * the legacy ids that it refers to, in the order of `parents`; v, everything else that the target row is made of.
    */
   readonly records: string | ((landedBefore: LandedBefore) => string);
   /** References in the order of the target's columns. */

@@ -1,4 +1,5 @@
-// What the entity files of this folder are written with: the engine's tools, checked against the two catalogs of the shop.
+// What the entity files of this folder are written with: the engine's tools, checked against the two catalogs of the
+// shop.
 import { entityDefiner } from "../../../shared/entity/define-entity.ts";
 import type { denied } from "../denied.ts";
 import type { SourceTables } from "../schema/source-tables.gen.ts";

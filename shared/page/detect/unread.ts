@@ -8,9 +8,10 @@ import { stateOfRecord } from "../../source/read-records.ts";
 import type { WrittenRecord } from "../../source/scan.ts";
 
 /**
- * Of written records, those that have to be read: all that were written since the last run looked, and of the others, which a
- * transaction that is still open keeps within every run's reach, those that are not as they were read last. Their hashes are made
- * where the records are. It does not matter when either side is asked: what is equal then needs no reading.
+ * Of written records, those that have to be read: all that were written since the last run looked, and of the others,
+ * which a transaction that is still open keeps within every run's reach, those that are not as they were read last.
+ * Their hashes are made where the records are. It does not matter when either side is asked: what is equal then needs
+ * no reading.
  */
 export async function unread<Row extends WrittenRecord>(
   source: Sql,

@@ -21,10 +21,10 @@ export interface Walked extends FoundKeys {
 const FIRST_WINDOW = { least: 1_000, perRecord: 2 };
 
 /**
- * A page of the keys that a condition lets in. Nobody knows how many rows lie between two of them, so the driving table is walked in
- * windows of its key's index until the page is full, its time is used up, or the range ends. A window that a limit of the source
- * ends, or that has a record that the source cannot compute, is tried again smaller, down to that one record: its key is taken, and
- * the read says what is wrong with it.
+ * A page of the keys that a condition lets in. Nobody knows how many rows lie between two of them, so the driving
+ * table is walked in windows of its key's index until the page is full, its time is used up, or the range ends. A
+ * window that a limit of the source ends, or that has a record that the source cannot compute, is tried again
+ * smaller, down to that one record: its key is taken, and the read says what is wrong with it.
  */
 export async function walkKeys(
   source: Sql,

@@ -18,7 +18,8 @@ begin
     raise exception 'there is no open conflict % about rows that share a legacy id', p_conflict
       using errcode = 'IS022', hint = 'They are listed by: select * from sync_conflicts where state = ''open'' and rule = ''adoption.ambiguous''';
   end if;
-  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has released.
+  -- The owner may be the one who calls: the table and the column that are looked at are those that the owner has
+  -- released.
   v_entity := sync.released_entity(v_entity.id);
   select * into v_row from public.sync_adoption_rows
    where entity_id = v_entity.id and legacy_id = v_conflict.source_record_id and id = p_id and undecided;
@@ -49,7 +50,8 @@ begin
 end
 $$;
 comment on function sync.adopt_as(uuid, uuid) is
-  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
+  'A person''s decision: of the rows that share the conflict''s legacy id, this one is the record. The others stay '
+  'and are surplus. For the SQL editor, and npm run sync -- adopt-as.';
 
 create function sync.surplus_of(p_entity public.sync_entities, p_after bigint, p_from bigint, p_to bigint) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$

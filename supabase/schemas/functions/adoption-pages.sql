@@ -1,6 +1,6 @@
 -- Purpose: take over the ids of a target that an earlier migration filled, page by page.
--- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application rows are
---          read, never locked or written.
+-- Locks:   the chain's row, the entity's row (no key update); the execution's row when a chain closes. Application
+--          rows are read, never locked or written.
 
 create function sync.find_rows(p_entity public.sync_entities, p_after bigint, p_limit integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -25,7 +25,8 @@ begin
 end
 $$;
 comment on function sync.find_rows(public.sync_entities, bigint, integer) is
-  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped (already), surplus or claimed (the id or the row is taken), undecided.';
+  'Reads the next target rows by legacy id into pg_temp.page_found, each with its verdict: adopted, mapped '
+  '(already), surplus or claimed (the id or the row is taken), undecided.';
 
 create function sync.keep_verdicts(p_entity public.sync_entities, p_chain public.sync_chains, p_last bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -41,7 +42,8 @@ begin
   select p_entity.source_id, p_entity.entity_type, legacy_id, id, p_entity.source_table, p_entity.target_table
     from pg_temp.page_found where verdict = 'adopted' order by legacy_id;
   if found then
-    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a full one.
+    -- A checkpoint says that every record has been read, which is not true of ids adopted since: the next pass is a
+    -- full one.
     update public.sync_checkpoints set definition_hash = 'none: ids were adopted since', updated_at = now()
      where source_id = p_entity.source_id and entity_type = p_entity.entity_type;
   end if;
@@ -155,7 +157,8 @@ begin
 end
 $$;
 comment on function sync.adopt_page(uuid, bigint, integer) is
-  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, cursor and the next page.';
+  'Takes over the ids of one page of target rows, in the order of their legacy ids: mappings, queue, counters, '
+  'cursor and the next page.';
 
 revoke all on function sync.adopt_page(uuid, bigint, integer), sync.find_rows(public.sync_entities, bigint, integer),
   sync.keep_verdicts(public.sync_entities, public.sync_chains, bigint), sync.close_adoption(uuid, public.sync_entities),

@@ -31,7 +31,8 @@ begin
       select count(*), max(generation) into v_gone, v_up_to from public.sync_pending_keys k
        where k.execution_id = p_execution.id and k.entity_id = v_entity.id and k.gone;
     else
-      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that was queued.
+      -- A delete that was refused before, and is only asked about again, does not count: nothing was read when that
+      -- was queued.
       select count(*) filter (where not exists (
                select from public.sync_conflicts c where c.entity_id = k.entity_id and c.source_record_id = k.legacy_id and c.state = 'open' and c.source_digest is null)),
              max(generation)
@@ -55,7 +56,8 @@ begin
 end
 $$;
 comment on function sync.add_deletes(public.sync_executions, integer) is
-  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is more than the brake lets pass.';
+  'When everything else of an execution is through: chains that delete what the source no longer has, unless that is '
+  'more than the brake lets pass.';
 
 create function sync.advance_execution(p_execution uuid) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -64,7 +66,8 @@ declare
   v_page_size integer;
   v_moved     integer;
 begin
-  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would deadlock.
+  -- Not `for update`: every page that logs itself holds a key share on this row, and two that close at once would
+  -- deadlock.
   select * into v_execution from public.sync_executions where id = p_execution for no key update;
   if v_execution.status is distinct from 'running' then
     return;
@@ -109,9 +112,9 @@ begin
     exit when v_moved = 0;
   end loop;
 
-  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never be
-  -- newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what is found
-  -- without it. Deletes run the other way round: children before parents.
+  -- Parents before children, and joined rows before the records that consume them: what is noted of a row must never
+  -- be newer than what its records were read with. Joined rows themselves wait for nothing. A digest waits for what
+  -- is found without it. Deletes run the other way round: children before parents.
   return query
   with opened as (
   update public.sync_chains c set state = 'open', due_at = now()
@@ -152,7 +155,8 @@ begin
 end
 $$;
 comment on function sync.advance_execution(uuid) is
-  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has failed.';
+  'Opens the chains whose turn has come and returns them for dispatch; finishes the execution when a chain has '
+  'failed.';
 
 revoke all on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) from public;
 grant execute on function sync.add_deletes(public.sync_executions, integer), sync.advance_execution(uuid) to isthmus_worker;

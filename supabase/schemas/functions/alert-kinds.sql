@@ -1,4 +1,5 @@
--- Purpose: every kind of alert: what it means, where to look, what to do, and what closes it. docs/runbook.md has a generated copy.
+-- Purpose: every kind of alert: what it means, where to look, what to do, and what closes it. docs/runbook.md has a
+--          generated copy.
 
 create function sync.alert_kinds() returns table (kind text, means text, look text, remedy text, closes text)
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -180,7 +181,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
      'Leave these fields out of the entity file, or change the trigger (current_setting(''isthmus.sync'', true)).',
      'No record of the entity is named in sync_warnings for this any more (sync.close_ended_alerts).')
 $$;
-comment on function sync.alert_kinds() is 'Every kind of alert: what it means, where to look, what to do (the column remedy of sync_alerts), and what closes it.';
+comment on function sync.alert_kinds() is
+  'Every kind of alert: what it means, where to look, what to do (the column remedy of sync_alerts), and what closes '
+  'it.';
 
 revoke all on function sync.alert_kinds() from public;
 grant execute on function sync.alert_kinds() to isthmus_worker, isthmus_decisions;

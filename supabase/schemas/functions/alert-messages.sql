@@ -1,6 +1,7 @@
 -- Purpose: what a message about alerts says, and how it is signed. No value of a row, no address and no key.
 
--- By the definition of HMAC (RFC 2104), from what the server has in pg_catalog: pgcrypto stands in another schema here and there, or nowhere.
+-- By the definition of HMAC (RFC 2104), from what the server has in pg_catalog: pgcrypto stands in another schema
+-- here and there, or nowhere.
 create function sync.hmac_sha256(p_key text, p_message text) returns text
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -27,7 +28,8 @@ create function sync.chat_text(p_text text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select replace(replace(replace(left(regexp_replace(p_text, '[[:cntrl:]]+', ' ', 'g'), 2000), '&', '&amp;'), '<', '&lt;'), '>', '&gt;')
 $$;
-comment on function sync.chat_text(text) is 'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
+comment on function sync.chat_text(text) is
+  'A text for a chat: one line of 2,000 characters at most, in which nothing is a link, a mention or other markup.';
 
 create function sync.project_ref() returns text
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -44,7 +46,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'https://supabase.com/dashboard/project/' || p_ref || '/editor/' || 'public.sync_alerts'::regclass::oid || '?schema=public'
       || coalesce('&filter=id%3Aeq%3A' || p_alert, '')
 $$;
-comment on function sync.studio_link(text, uuid) is 'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
+comment on function sync.studio_link(text, uuid) is
+  'Where Studio shows a row of sync_alerts; without a row: all of them. null without a ref.';
 
 create function sync.alert_codes(p_alert public.sync_alerts) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -62,7 +65,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Whatever is no code of ours does not leave.
   select array(select code from codes where code ~ '^([A-Z][A-Z0-9_]{1,59}|SQLSTATE [0-9A-Z]{5})$' group by code order by count(*) desc, code limit 5)
 $$;
-comment on function sync.alert_codes(public.sync_alerts) is 'The codes of what an alert is about, the most frequent first, five at most.';
+comment on function sync.alert_codes(public.sync_alerts) is
+  'The codes of what an alert is about, the most frequent first, five at most.';
 
 create function sync.alert_entities(p_alert public.sync_alerts) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -98,7 +102,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'acknowledgedBy', p_alert.acknowledged_by, 'link', sync.studio_link(p_ref, p_alert.id))
     from (select sync.alert_entities(p_alert) as names) e
 $$;
-comment on function sync.alert_facts(public.sync_alerts, text) is 'What a message tells of an alert. p_ref: the project''s.';
+comment on function sync.alert_facts(public.sync_alerts, text) is
+  'What a message tells of an alert. p_ref: the project''s.';
 
 create function sync.alert_name(p_facts jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -117,7 +122,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
         || case when (p_facts ->> 'entityCount')::integer > 5 then format(' and %s more', (p_facts ->> 'entityCount')::integer - 5) else '' end || '.' end,
     'Job: ' || (p_facts ->> 'job') || '.', 'Execution: ' || (p_facts ->> 'execution') || '.'), ''))
 $$;
-comment on function sync.about_line(jsonb) is 'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is known of these.';
+comment on function sync.about_line(jsonb) is
+  'A line of its own about what an alert is: codes, the first five entities, job and execution. Null: nothing is '
+  'known of these.';
 
 create function sync.single_message(p_id uuid, p_event text, p_slot text, p_alert public.sync_alerts, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -129,7 +136,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       || coalesce(chr(10) || replace(f.facts ->> 'link', '&', '&amp;'), '')) || f.facts
     from (select sync.alert_facts(p_alert, p_ref) as facts) f
 $$;
-comment on function sync.single_message(uuid, text, text, public.sync_alerts, text) is 'The message about one alert: text for a chat, and the same as fields.';
+comment on function sync.single_message(uuid, text, text, public.sync_alerts, text) is
+  'The message about one alert: text for a chat, and the same as fields.';
 
 create function sync.digest_message(p_id uuid, p_of text, p_slot text, p_alerts uuid[], p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -147,7 +155,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from public.sync_alerts x where x.id = any (p_alerts)) a
 $$;
 comment on function sync.digest_message(uuid, text, text, uuid[], text) is
-  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as open are over; the facts of the first 100 beside it.';
+  'One message instead of many: the names of the first 20 alerts in its text, and which of those that it tells as '
+  'open are over; the facts of the first 100 beside it.';
 
 create function sync.short_message(p_body jsonb, p_status integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -157,7 +166,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       || format(' The whole message was refused here with status %s. See sync_alerts.', p_status)))
 $$;
 comment on function sync.short_message(jsonb, integer) is
-  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that the rest was refused.';
+  'What is sent instead of a message that the receiver refuses as such: the first line in plain letters, and that '
+  'the rest was refused.';
 
 create function sync.test_message(p_id uuid) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -1,4 +1,5 @@
--- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over, one instead of a storm.
+-- Purpose: which messages about alerts are due: one when an alert opens, one when it escalates, one when it is over,
+--          one instead of a storm.
 -- Locks:   the rows of alerts that something is to be told of, skipping those that somebody else is at.
 
 create function sync.slots_past_bound() returns text[]
@@ -7,14 +8,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                 where (select d.created_at from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' order by d.created_at desc
                         offset coalesce((select hourly from public.sync_alert_settings), 20) - 1 limit 1) > clock_timestamp() - interval '1 hour')
 $$;
-comment on function sync.slots_past_bound() is 'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
+comment on function sync.slots_past_bound() is
+  'The addresses that have got as many messages within the last hour as one gets singly: the rest comes as digests.';
 
 create function sync.slots_at_rest() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select array(select s.slot from unnest(sync.slots_past_bound()) s (slot)
                 where exists (select from public.sync_alert_deliveries d where d.slot = s.slot and d.event <> 'test' and d.created_at > clock_timestamp() - interval '10 minutes'))
 $$;
-comment on function sync.slots_at_rest() is 'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
+comment on function sync.slots_at_rest() is
+  'The addresses that get nothing now: past their bound of the hour, and with a message in the last ten minutes.';
 
 create function sync.put_messages(p_ids uuid[], p_events text[], p_slots text[], p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -48,15 +51,18 @@ begin
 end
 $$;
 comment on function sync.put_messages(uuid[], text[], text[], text) is
-  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
+  'Puts messages into the outbox, for each alert its event and the address that is told; more of one event than '
+  'digest_above become one, and all of them where the address is past its bound of the hour. Returns how many.';
 
 create function sync.slot_of(p_kind text, p_subject text, p_first boolean, p_second boolean) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of everything.
+  -- Of an address that does not answer the other one is told. Where there is no first address, the second is told of
+  -- everything.
   select case when p_kind = 'alert_undelivered' then case p_subject when 'second' then 'first' else 'second' end
               when p_second and not p_first then 'second' else 'first' end
 $$;
-comment on function sync.slot_of(text, text, boolean, boolean) is 'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
+comment on function sync.slot_of(text, text, boolean, boolean) is
+  'Which address is told of an alert when it opens. p_first, p_second: which addresses there are.';
 
 create function sync.move_messages() returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -67,7 +73,9 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where a.id in (select b.id from public.sync_alerts b
                    where b.told_severity is not null and b.id in (select unnest(m.alert_ids) from moved m) order by b.id for no key update skip locked)
 $$;
-comment on function sync.move_messages() is 'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the same of it.';
+comment on function sync.move_messages() is
+  'What waits for the first address goes to the second. Where somebody holds an alert, sync.fill_outbox says the '
+  'same of it.';
 
 create function sync.fill_outbox(p_first boolean, p_second boolean, p_ref text) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -80,7 +88,8 @@ declare
   v_slots  text[] := '{}';
   v_rest   text[] := sync.slots_at_rest();
 begin
-  -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over, wherever they were told of it.
+  -- What has opened and closed between two looks is nobody's work. Of all else people are told that it is over,
+  -- wherever they were told of it.
   for v_alert in
     -- What has come back once is over when it stays away.
     select * from public.sync_alerts
@@ -102,7 +111,8 @@ begin
     select * from public.sync_alerts
      where closed_at is null
        and (told_severity is null or told_severity = 'warning' and severity = 'critical' or escalates_at <= now() and escalated_at is null and acknowledged_by is null)
-       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was told as over.
+       -- What comes and goes is told once in a while; where somebody looks after it, when it has come to stay: it was
+       -- told as over.
        and (told_severity is not null or reopened_at is null or coalesce(told_at <= clock_timestamp() - sync.calm_time(), true)
               and (acknowledged_by is null or reopened_at <= clock_timestamp() - sync.calm_time()))
      order by first_seen_at, id for no key update skip locked
@@ -134,7 +144,8 @@ begin
 end
 $$;
 comment on function sync.fill_outbox(boolean, boolean, text) is
-  'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which addresses there are. Returns how many messages.';
+  'Looks which alerts people have to be told of, and puts the messages into the outbox. p_first, p_second: which '
+  'addresses there are. Returns how many messages.';
 
 revoke all on function sync.slots_past_bound(), sync.slots_at_rest(), sync.put_messages(uuid[], text[], text[], text),
   sync.slot_of(text, text, boolean, boolean), sync.move_messages(), sync.fill_outbox(boolean, boolean, text) from public;

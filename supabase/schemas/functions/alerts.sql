@@ -5,11 +5,13 @@ create function sync.escalation_time() returns timestamptz
 language sql volatile security invoker set search_path = pg_catalog, pg_temp as $$
   select clock_timestamp() + make_interval(mins => coalesce((select escalate_after_minutes from public.sync_alert_settings), 30))
 $$;
-comment on function sync.escalation_time() is 'When a critical alert of now is told to the second address, if nobody acknowledges it.';
+comment on function sync.escalation_time() is
+  'When a critical alert of now is told to the second address, if nobody acknowledges it.';
 
 create function sync.calm_time() returns interval
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select interval '30 minutes' $$;
-comment on function sync.calm_time() is 'What comes back within this time has not been over, and people are told of it at most once in this time.';
+comment on function sync.calm_time() is
+  'What comes back within this time has not been over, and people are told of it at most once in this time.';
 
 create function sync.stamp_alert() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -48,7 +50,9 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_alert() is 'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back keeps both. Raises IS022 for a closed one.';
+comment on function sync.stamp_alert() is
+  'Gives an alert its remedy and the time at which it escalates, and stamps who looks after it. One that comes back '
+  'keeps both. Raises IS022 for a closed one.';
 create trigger stamp_alert before insert or update of severity, acknowledged_by, closed_at on public.sync_alerts for each row execute function sync.stamp_alert();
 
 create function sync.subject_of(variadic p_parts text[]) returns text
@@ -57,7 +61,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when length(s.text) > 200 then left(s.text, 160) || ' ' || md5(s.text) else s.text end
     from (select array_to_string(p_parts, ' ') as text) s
 $$;
-comment on function sync.subject_of(text[]) is 'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
+comment on function sync.subject_of(text[]) is
+  'What of its kind an alert is about, in at most 200 characters. Parts that are null are left out.';
 
 create function sync.note_held_alert(p_id uuid, p_closes boolean, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -67,17 +72,20 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      set closes = excluded.closes, times = n.times + excluded.times, severity = excluded.severity, execution_id = excluded.execution_id, job_id = excluded.job_id,
          message = excluded.message, details = excluded.details, happened_at = excluded.happened_at
 $$;
-comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is 'Keeps what became of an alert whose row somebody holds.';
+comment on function sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb) is
+  'Keeps what became of an alert whose row somebody holds.';
 
 create function sync.count_alert(p_id uuid, p_severity text, p_execution uuid, p_job uuid, p_message text, p_details jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older (sync.apply_alert_notes).
+  -- The time at which it is seen, and not that of a long page's beginning: what was noted before is older
+  -- (sync.apply_alert_notes).
   update public.sync_alerts a
      set closed_at = null, occurrences = a.occurrences + 1, last_seen_at = clock_timestamp(), execution_id = coalesce(p_execution, a.execution_id),
          job_id = coalesce(p_job, a.job_id), severity = p_severity, message = p_message, details = p_details
    where a.id = p_id
 $$;
-comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is 'Counts an alert once more, and opens it where it was closed.';
+comment on function sync.count_alert(uuid, text, uuid, uuid, text, jsonb) is
+  'Counts an alert once more, and opens it where it was closed.';
 
 create function sync.put_alert(p_kind text, p_severity text, p_source_id smallint, p_entity_id smallint, p_execution uuid, p_job uuid, p_subject text, p_message text,
   p_details jsonb) returns void
@@ -121,7 +129,8 @@ begin
 end
 $$;
 comment on function sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb) is
-  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour ago. Waits for no person who holds its row.';
+  'Opens an alert, counts it again while it is open, or opens it again where it was closed less than half an hour '
+  'ago. Waits for no person who holds its row.';
 
 create function sync.raise_alert(p_kind text, p_severity text, p_source_id smallint, p_execution uuid, p_entity_id smallint, p_message text, p_details jsonb,
   p_subject text default '')
@@ -131,7 +140,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select) n left join public.sync_executions x on x.id = p_execution
 $$;
 comment on function sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text) is
-  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: what of its kind it is about; another subject is another alert.';
+  'Opens an alert, or counts it again while it is open. p_source_id null: the source of the execution. p_subject: '
+  'what of its kind it is about; another subject is another alert.';
 
 create function sync.close_alerts(p_ids uuid[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -147,7 +157,8 @@ begin
     where a.id = any (p_ids) and a.id <> all (v_free) and a.closed_at is null order by a.id;
 end
 $$;
-comment on function sync.close_alerts(uuid[]) is 'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
+comment on function sync.close_alerts(uuid[]) is
+  'Closes alerts whose cause is gone. One whose row somebody holds closes when it is free.';
 
 create function sync.close_alert(p_kind text, p_source_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -184,7 +195,8 @@ begin
   end loop;
 end
 $$;
-comment on function sync.apply_alert_notes() is 'Writes into alerts what became of them while somebody held their rows.';
+comment on function sync.apply_alert_notes() is
+  'Writes into alerts what became of them while somebody held their rows.';
 
 revoke all on function sync.escalation_time(), sync.calm_time(), sync.stamp_alert(), sync.subject_of(text[]), sync.note_held_alert(uuid, boolean, text, uuid, uuid, text, jsonb),
   sync.count_alert(uuid, text, uuid, uuid, text, jsonb), sync.put_alert(text, text, smallint, smallint, uuid, uuid, text, text, jsonb), sync.raise_alert(text, text, smallint, uuid, smallint, text, jsonb, text),

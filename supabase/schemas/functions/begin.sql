@@ -7,7 +7,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   on conflict (name) do update set name = excluded.name
   returning id
 $$;
-comment on function sync.begin_source(text) is 'The id of a source, registered on first use with a namespace of its own.';
+comment on function sync.begin_source(text) is
+  'The id of a source, registered on first use with a namespace of its own.';
 
 create function sync.notice_target(p_source_id smallint, p_witness bigint) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -29,7 +30,8 @@ begin
   if coalesce(v_known, v_identity) = v_identity and coalesce(p_witness, 0) <= v_latest and coalesce(v_accepted <= v_until, true) then
     return false;
   end if;
-  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote since, by comparing.
+  -- Whatever was read and deleted since the backup is found again from the older checkpoints; what nobody wrote
+  -- since, by comparing.
   update public.sync_checkpoints set server_starts = '{}' where source_id = p_source_id;
   perform sync.raise_alert('target_restored', 'critical', p_source_id, null, null,
     'This database was put back to an older state, or is a copy. The next execution of each entity reads what has changed since, and compares both sides. Edits that people made here since the backup are lost with it.',
@@ -38,7 +40,8 @@ begin
 end
 $$;
 comment on function sync.notice_target(smallint, bigint) is
-  'True: this database was put back since the last execution, as a person has accepted; then both sides are compared. p_witness: the last execution that the cache remembers.';
+  'True: this database was put back since the last execution, as a person has accepted; then both sides are '
+  'compared. p_witness: the last execution that the cache remembers.';
 
 create function sync.begin_execution(p_start jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -52,7 +55,8 @@ declare
   v_dispatch  uuid[];
 begin
   select * into strict v_source from public.sync_sources where id = (p_start ->> 'source_id')::smallint for no key update;
-  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over alone.
+  -- What reads a selection runs beside others: the locks of the records order their pages. But ids are taken over
+  -- alone.
   select x.id into v_active from public.sync_executions x
    where x.source_id = v_source.id and x.status = 'running' and x.entities && v_entities
      and (not (v_selective or x.selective) or p_start ->> 'kind' = 'adopt'
@@ -166,7 +170,8 @@ begin
 end
 $$;
 comment on function sync.begin_execution(jsonb) is
-  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a source, target or installation that is new.';
+  'Begins an execution and returns its first pages. Raises IS030 while another one covers an entity, IS060 for a '
+  'source, target or installation that is new.';
 
 revoke all on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) from public;
 grant execute on function sync.begin_source(text), sync.notice_target(smallint, bigint), sync.begin_execution(jsonb) to isthmus_worker;

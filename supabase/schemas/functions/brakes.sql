@@ -17,7 +17,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_brake() is 'Stamps a confirmation; one that was given for fewer records does not count for more.';
+comment on function sync.stamp_brake() is
+  'Stamps a confirmation; one that was given for fewer records does not count for more.';
 create trigger stamp_brake before update on public.sync_brakes for each row execute function sync.stamp_brake();
 
 create function sync.brake_holds(p_entity_id smallint, p_kind text, p_field text) returns boolean
@@ -25,7 +26,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select confirmed_at is null from public.sync_brakes
    where entity_id = p_entity_id and kind = p_kind and field is not distinct from p_field and closed_at is null
 $$;
-comment on function sync.brake_holds(smallint, text, text) is 'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
+comment on function sync.brake_holds(smallint, text, text) is
+  'True: it was pulled, and nobody has confirmed it. False: somebody has. Null: it was not pulled.';
 
 create function sync.braked_word(p_kind text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp

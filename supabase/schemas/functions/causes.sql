@@ -1,5 +1,6 @@
--- Purpose: what a waiting record waits for in the end: the record at the end of its chain of parents, and what stops that one. And of a
---          record that the target refuses because the row of its parent is gone, which parent that is.
+-- Purpose: what a waiting record waits for in the end: the record at the end of its chain of parents, and what stops
+--          that one. And of a record that the target refuses because the row of its parent is gone, which parent that
+--          is.
 -- Locks:   rows of sync_conflicts that nobody else has locked; the rows of sync_changed_causes.
 
 -- Plans are kept, whatever the tables held when they were made: indexes are probed.
@@ -47,7 +48,10 @@ begin
 end
 $$;
 comment on function sync.cause_of(smallint, bigint) is
-  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing (neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or chain (it goes on).';
+  'What stands at the end of the chain of records that wait for their parents, beginning with this one: {kind, '
+  'entity, legacyId, rule, remedy}. kind: stopped (in the queue), decided (kept away by a decision), missing '
+  '(neither landed nor in the queue), landed, asked (to be read), removed (its entity is synced no more), circle, or '
+  'chain (it goes on).';
 
 create function sync.waits_remedy(p_parent text, p_parent_id bigint, p_cause jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +70,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
              when 'chain' then ', which waits itself: see that record in this queue.'
              else ', which has landed or is about to be read. Nothing to do here.' end)
 $$;
-comment on function sync.waits_remedy(text, bigint, jsonb) is 'What to do about a record that waits for its parent, given what sync.cause_of says of the parent.';
+comment on function sync.waits_remedy(text, bigint, jsonb) is
+  'What to do about a record that waits for its parent, given what sync.cause_of says of the parent.';
 
 create function sync.lost_parent_remedy(p_field text, p_parent text, p_parent_id bigint, p_cause jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -80,7 +85,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
                 p_parent, p_parent_id) end
 $$;
 comment on function sync.lost_parent_remedy(text, text, bigint, jsonb) is
-  'What to do about a record that the target refuses because the row of its parent is gone, given what sync.cause_of says of the parent.';
+  'What to do about a record that the target refuses because the row of its parent is gone, given what sync.cause_of '
+  'says of the parent.';
 
 create function sync.lost_parents(p_entity public.sync_entities) returns table (n integer, field text, parent text, parent_id bigint, cause jsonb, remedy text)
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -117,7 +123,8 @@ begin
 end
 $$;
 comment on function sync.lost_parents(public.sync_entities) is
-  'Of the records in pg_temp.page_rejects that a foreign key refuses, those whose parent has landed and lacks its row: the field, the parent, what stops that one, and what to do.';
+  'Of the records in pg_temp.page_rejects that a foreign key refuses, those whose parent has landed and lacks its '
+  'row: the field, the parent, what stops that one, and what to do.';
 
 create function sync.name_causes() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -130,7 +137,8 @@ begin
    where i.state = 'waiting' and i.parent_entity_id = w.parent_entity_id and i."parentId" = w."parentId";
 end
 $$;
-comment on function sync.name_causes() is 'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
+comment on function sync.name_causes() is
+  'Says of the waiting records in pg_temp.page_issues what they wait for in the end.';
 
 create function sync.name_causes_of_relatives(p_entity_id smallint) returns setof bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -146,7 +154,8 @@ begin
 end
 $$;
 comment on function sync.name_causes_of_relatives(smallint) is
-  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been written. Returns those of which something else is told now.';
+  'The same of the records of a page that wait for others of this page, whose entries in the queue have just been '
+  'written. Returns those of which something else is told now.';
 
 create function sync.note_changed_causes(p_entity_id smallint, p_legacy_ids bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -18,7 +18,8 @@ begin
 end
 $$;
 comment on function sync.hold_chain(uuid, bigint) is
-  'Locks the chain for the commit of a page under its lease, and drops the session''s temporary tables. Raises IS010 when another delivery has it.';
+  'Locks the chain for the commit of a page under its lease, and drops the session''s temporary tables. Raises IS010 '
+  'when another delivery has it.';
 
 create function sync.hold_page(p_chain uuid, p_lease bigint, p_versions jsonb) returns public.sync_chains
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -28,7 +29,8 @@ begin
 end
 $$;
 comment on function sync.hold_page(uuid, bigint, jsonb) is
-  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when either is not as it was.';
+  'The first locks of a page''s commit: its records, by their versions, and its chain. Raises IS011 or IS010 when '
+  'either is not as it was.';
 
 create function sync.latest_starts(p_starts text[], p_start text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -46,7 +48,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and (c.cursor_at::timestamptz, c."cursor") >= (k.watermark_at::timestamptz, coalesce(k.watermark_id, '-9223372036854775808'))
 $$;
 comment on function sync.move_watermark(uuid, public.sync_entities) is
-  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do not tell of every change.';
+  'Moves the watermark to where a modified chain that is through has come, never back. The horizon stays: stamps do '
+  'not tell of every change.';
 
 create function sync.close_chain(p_execution uuid, p_entity public.sync_entities) returns uuid[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -57,8 +60,8 @@ declare
 begin
   perform from public.sync_executions where id = p_execution for no key update;
   perform sync.move_watermark(p_execution, p_entity);
-  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when the last chain that looks
-  -- for changes is through.
+  -- A plan moves nothing, nor does what was cancelled while its last page was at work. The horizon moves only when
+  -- the last chain that looks for changes is through.
   if exists (select from public.sync_executions where id = p_execution and not dry_run and status = 'running')
      and not exists (select from public.sync_chains
                       where execution_id = p_execution and entity_id = p_entity.id and capture not in ('keys', 'selection', 'modified') and state <> 'done') then
@@ -128,15 +131,16 @@ begin
     raise exception 'entity %: the counts of capture % are not those of its pages', p_entity.entity_type, p_chain.capture
       using errcode = 'IS073', hint = 'A trigger of sync_page_log is off, or somebody has written to it: alter table public.sync_page_log enable trigger all. Where rows were written by hand, cancel the execution and start again.';
   end if;
-  -- Functions are deployed one after the other: what a page of another version landed is read again by the next execution.
+  -- Functions are deployed one after the other: what a page of another version landed is read again by the next
+  -- execution.
   if p_page ->> 'definition_hash' is distinct from p_chain.definition_hash then
     update public.sync_chains set definition_hash = 'mixed' where id = p_chain.id;
     update public.sync_checkpoints set definition_hash = 'mixed'
      where source_id = p_entity.source_id and entity_type = p_entity.entity_type
        and not exists (select from public.sync_executions where id = p_chain.execution_id and dry_run);
   end if;
-  -- Of what this page decided under another definition than the checkpoint's, the latter no longer tells: should that definition come back,
-  -- or the pass end half way, everything is read again.
+  -- Of what this page decided under another definition than the checkpoint's, the latter no longer tells: should that
+  -- definition come back, or the pass end half way, everything is read again.
   update public.sync_checkpoints set definition_hash = 'unfinished'
    where source_id = p_entity.source_id and entity_type = p_entity.entity_type
      and definition_hash <> p_page ->> 'definition_hash' and definition_hash !~ '^(mixed$|unfinished$|reread:|none)'

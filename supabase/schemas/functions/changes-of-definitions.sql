@@ -1,4 +1,5 @@
--- Purpose: what a changed set of entity files changes in the queue: fields that have become sensitive, entities that are gone.
+-- Purpose: what a changed set of entity files changes in the queue: fields that have become sensitive, entities that
+--          are gone.
 -- Locks:   rows of sync_entities, sync_conflicts and sync_pending_keys.
 
 create function sync.mask(p_values jsonb, p_fields text[], p_mask jsonb) returns jsonb
@@ -8,7 +9,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               then (select coalesce(jsonb_object_agg(e.key, case when e.key = any (p_fields) then p_mask else e.value end), '{}') from jsonb_each(p_values) e)
               else p_values end
 $$;
-comment on function sync.mask(jsonb, text[], jsonb) is 'An object whose values of some keys are replaced by a mask. What is no object stays.';
+comment on function sync.mask(jsonb, text[], jsonb) is
+  'An object whose values of some keys are replaced by a mask. What is no object stays.';
 
 create function sync.mask_queue(p_source_id smallint, p_rows integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -44,7 +46,9 @@ begin
 end
 $$;
 comment on function sync.mask_queue(smallint, integer) is
-  'Masks what the queue says of fields that have become sensitive, so many rows of each entity at once; sync_entities.mask_from says how far it has come. The values themselves stay in sync_conflict_values, for decisions and sync.reveal.';
+  'Masks what the queue says of fields that have become sensitive, so many rows of each entity at once; '
+  'sync_entities.mask_from says how far it has come. The values themselves stay in sync_conflict_values, for '
+  'decisions and sync.reveal.';
 
 create function sync.note_removed(p_source_id smallint, p_entities text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -64,7 +68,8 @@ begin
   for v_entity in
     select * from public.sync_entities e where e.source_id = p_source_id and e.removed_at is not null order by e.id
   loop
-    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its records is told.
+    -- Functions are deployed one after the other: a day is longer than that takes. Until then who waits for its
+    -- records is told.
     if v_entity.removed_at > now() - interval '1 day' then
       perform sync.note_changed_causes(v_entity.id, array(
         select c.parent_legacy_id from public.sync_conflicts c
@@ -96,7 +101,8 @@ begin
 end
 $$;
 comment on function sync.close_removed(smallint, integer) is
-  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the keys that were to be read, so many at once.';
+  'Closes what is open of entities that were removed a day ago: their alerts, and their rows of the queue and the '
+  'keys that were to be read, so many at once.';
 
 revoke all on function sync.mask(jsonb, text[], jsonb), sync.mask_queue(smallint, integer), sync.note_removed(smallint, text[]),
   sync.close_removed(smallint, integer) from public;

@@ -9,13 +9,16 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from jsonb_array_elements(p_entity.columns) c
 $$;
 comment on function sync.field_strategies(public.sync_entities, text) is
-  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a job or request asks for (sync.strategy_of_request); it counts before all others. Which record a row is nobody decides: the legacy key is always written back.';
+  'Which strategy decides each field that both sides have changed: {field: strategy}. p_of_request: the one that a '
+  'job or request asks for (sync.strategy_of_request); it counts before all others. Which record a row is nobody '
+  'decides: the legacy key is always written back.';
 
 create function sync.strategy_of_request(p_request jsonb) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_request -> 'overwriteEdits' = 'true' then 'overwrite_edits' else p_request ->> 'conflictStrategy' end $$;
 comment on function sync.strategy_of_request(jsonb) is
-  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the target has changed, too. Null: none.';
+  'The strategy that a job or request asks for. overwrite_edits: the source''s value is written over what only the '
+  'target has changed, too. Null: none.';
 
 create function sync.strategy_origin(p_entity public.sync_entities, p_of_request text, p_field text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -25,7 +28,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               when p_entity.conflicts -> 'types' ? 'concurrent_modification' then 'of the type concurrent_modification'
               else 'of the entity' end
 $$;
-comment on function sync.strategy_origin(public.sync_entities, text, text) is 'Where the strategy of a field is declared.';
+comment on function sync.strategy_origin(public.sync_entities, text, text) is
+  'Where the strategy of a field is declared.';
 
 create function sync.merge_objects(p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb) returns jsonb
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -61,8 +65,8 @@ $$;
 comment on function sync.merge_objects(jsonb, jsonb, jsonb, jsonb) is
   'Both sides'' changes of a JSON object, key by key. Null: both have changed the same key, or one is no object.';
 
--- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What is
--- empty then holds nothing that could be lost.
+-- Seen and left are NULL where nobody knows them: of an adopted row, a new field, or a hash that no longer fits. What
+-- is empty then holds nothing that could be lost.
 create function sync.decision_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case
@@ -79,7 +83,8 @@ return $q$case
     when 'merge' then case when sync.merge_objects(x.seen, x.source, x.target, x."left") is null then 'review' else 'merge' end
     when 'manual_review' then 'review' end end$q$;
 comment on function sync.decision_sql() is
-  'SQL over x (seen, source, target, left: jsonb; strategy): none, keep (only the target changed), agree (both say the same), take (only the source changed), or, where both changed: overwrite, retain, merge, review.';
+  'SQL over x (seen, source, target, left: jsonb; strategy): none, keep (only the target changed), agree (both say '
+  'the same), take (only the source changed), or, where both changed: overwrite, retain, merge, review.';
 
 create function sync.decide(p_type public.conflict_type_enum, p_seen jsonb, p_source jsonb, p_target jsonb, p_left jsonb,
   p_strategy public.conflict_resolution_strategy) returns text
@@ -105,7 +110,8 @@ begin
 end
 $$;
 comment on function sync.decide(public.conflict_type_enum, jsonb, jsonb, jsonb, jsonb, public.conflict_resolution_strategy) is
-  'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it does not know.';
+  'What becomes of a field or record, for every type of conflict and strategy; raises case_not_found for what it '
+  'does not know.';
 
 create function sync.pick(p_values jsonb, p_keys text[]) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -134,7 +140,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state = 'resolved' and c.decisions > 0
                     and c.resolution_strategy in ('target_wins', 'merge') and p_field = any (sync.unlisted(c.field)))
 $$;
-comment on function sync.is_decided(smallint, bigint, text) is 'Whether a person has decided that a field keeps what the target has.';
+comment on function sync.is_decided(smallint, bigint, text) is
+  'Whether a person has decided that a field keeps what the target has.';
 
 create function sync.shown_value(p_value jsonb, p_fields integer) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -144,7 +151,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from (select greatest(20, least(400, 3000 / p_fields)) as most) l
 $$;
 comment on function sync.shown_value(jsonb, integer) is
-  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the table editor.';
+  'A value as the queue shows it: cut short, so that all that differs in p_fields fields fits into a cell of the '
+  'table editor.';
 
 create function sync.differences(p_columns jsonb, p_fields text[], p_seen jsonb, p_source jsonb, p_target jsonb, p_masked boolean) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -158,7 +166,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     left join jsonb_array_elements(p_columns) c (col) on c.col ->> 'name' = f.name
 $$;
 comment on function sync.differences(jsonb, text[], jsonb, jsonb, jsonb, boolean) is
-  'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and long ones cut short.';
+  'Field by field what both sides say: {field: {seen, source, target}}. p_masked: sensitive values are hidden, and '
+  'long ones cut short.';
 
 revoke all on function sync.field_strategies(public.sync_entities, text), sync.strategy_origin(public.sync_entities, text, text),
   sync.strategy_of_request(jsonb), sync.is_decided(smallint, bigint, text), sync.decision_sql(),

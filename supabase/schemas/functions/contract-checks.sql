@@ -12,7 +12,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_acknowledgement() is 'Says who acknowledged an effect where they did not say so themselves.';
+comment on function sync.stamp_acknowledgement() is
+  'Says who acknowledged an effect where they did not say so themselves.';
 create trigger stamp_acknowledgement before insert or update on public.sync_side_effects
   for each row execute function sync.stamp_acknowledgement();
 
@@ -73,7 +74,8 @@ begin
 end
 $$;
 comment on function sync.alert_contract(smallint, jsonb, jsonb, jsonb) is
-  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert has told.';
+  'Opens alerts of what does not fit, closes those of entities that fit again, and keeps of which warnings an alert '
+  'has told.';
 
 create function sync.acknowledge_side_effects(p_tables jsonb, p_by text) returns setof public.sync_side_effects
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -81,7 +83,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where acknowledged_at is null and (p_tables is null or table_name in (select jsonb_array_elements_text(p_tables)))
   returning *
 $$;
-comment on function sync.acknowledge_side_effects(jsonb, text) is 'Acknowledges what writes to these tables set off (null: all tables).';
+comment on function sync.acknowledge_side_effects(jsonb, text) is
+  'Acknowledges what writes to these tables set off (null: all tables).';
 
 revoke all on function sync.stamp_acknowledgement(), sync.unacknowledged_effects(smallint), sync.store_contract_check(smallint, jsonb),
   sync.alert_contract(smallint, jsonb, jsonb, jsonb), sync.acknowledge_side_effects(jsonb, text) from public;

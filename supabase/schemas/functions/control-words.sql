@@ -1,4 +1,5 @@
--- Purpose: what a person says of a job, an execution, an entity or a chain: pause, resume, cancel, retry (the column control); and what waits because of that.
+-- Purpose: what a person says of a job, an execution, an entity or a chain: pause, resume, cancel, retry (the column
+--          control); and what waits because of that.
 -- Locks:   the row that is edited.
 
 create function sync.is_held(p_chain public.sync_chains) returns boolean
@@ -10,7 +11,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
        and (x.control in ('pause', 'cancel') or j.control in ('pause', 'cancel') or e.control in ('pause', 'cancel')))
 $$;
 comment on function sync.is_held(public.sync_chains) is
-  'Whether a person has the chain wait: itself, its execution, job or entity is paused, or to be cancelled. No page of it is sent or begins.';
+  'Whether a person has the chain wait: itself, its execution, job or entity is paused, or to be cancelled. No page '
+  'of it is sent or begins.';
 
 create function sync.failed_chains(p_what text, p_row jsonb) returns setof public.sync_chains
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -40,7 +42,8 @@ begin
 end
 $$;
 comment on function sync.failed_chains(text, jsonb) is
-  'The failed chains with which a retry of this row (job, execution, entity or chain) goes on: of its latest execution, while no later one has looked at the same entities.';
+  'The failed chains with which a retry of this row (job, execution, entity or chain) goes on: of its latest '
+  'execution, while no later one has looked at the same entities.';
 
 create function sync.why_not(p_what text, p_row jsonb, p_word public.sync_control) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -70,7 +73,8 @@ begin
   return null;
 end
 $$;
-comment on function sync.why_not(text, jsonb, public.sync_control) is 'Why this word has no meaning for the row as it is now; null: it has.';
+comment on function sync.why_not(text, jsonb, public.sync_control) is
+  'Why this word has no meaning for the row as it is now; null: it has.';
 
 create function sync.check_control() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -96,7 +100,8 @@ begin
 end
 $$;
 comment on function sync.check_control() is
-  'Takes a word about a job, an execution, an entity or a chain, and stamps who gave it; raises IS032 where it has no meaning now.';
+  'Takes a word about a job, an execution, an entity or a chain, and stamps who gave it; raises IS032 where it has '
+  'no meaning now.';
 create trigger check_control before update of control on public.sync_jobs for each row
   when (new.control is distinct from old.control) execute function sync.check_control('job');
 create trigger check_control before update of control on public.sync_executions for each row

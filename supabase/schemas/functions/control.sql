@@ -17,8 +17,8 @@ begin
     update public.sync_executions set status = 'running', completed_at = null, errors = null, metrics = null, controlled_at = clock_timestamp() where id = p_execution;
     update public.sync_jobs set status = 'running', attempts = 0, last_error = null, waits_since = null where id = v_execution.job_id;
   end if;
-  -- What was not begun because of a failed one has its turn again; of what still has failed, the children are cancelled anew. The sweep sends
-  -- them: the queue would swallow the first message of a page that it has had.
+  -- What was not begun because of a failed one has its turn again; of what still has failed, the children are
+  -- cancelled anew. The sweep sends them: the queue would swallow the first message of a page that it has had.
   update public.sync_chains
      set state = 'blocked', closed_at = null, due_at = null, lease_until = null, failures = 0, unclaimed = 0, refusals = 0, refusal = null, waits_since = null,
          last_error = null, control = null
@@ -28,7 +28,8 @@ begin
 end
 $$;
 comment on function sync.retry_chains(uuid, uuid[]) is
-  'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with them. False: another execution of these entities runs.';
+  'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with '
+  'them. False: another execution of these entities runs.';
 
 create function sync.cancel_held() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +67,8 @@ begin
       where x.status = 'running' and c.entity_id = e.id and c.state in ('blocked', 'open'));
 end
 $$;
-comment on function sync.cancel_held() is 'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
+comment on function sync.cancel_held() is
+  'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
 
 create function sync.apply_controls() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -84,7 +86,8 @@ begin
     union all select 'chain', to_jsonb(c) from public.sync_chains c where c.control = 'retry'
   loop
     select array_agg(f.id), (array_agg(f.execution_id))[1] into v_chains, v_where from sync.failed_chains(v_word.what, v_word."row") f;
-    -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has ended.
+    -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has
+    -- ended.
     v_done := v_where is null or sync.retry_chains(v_where, v_chains);
     continue when not v_done;
     if v_where is not null then
@@ -106,7 +109,8 @@ begin
 end
 $$;
 comment on function sync.apply_controls() is
-  'Carries out what people have said in control: every tick, and at once where it was said over HTTP. Returns the executions that go on or lost chains.';
+  'Carries out what people have said in control: every tick, and at once where it was said over HTTP. Returns the '
+  'executions that go on or lost chains.';
 
 create function sync.paused() returns table (what text, name text, source_id smallint, execution_id uuid, entity_id smallint, job_id uuid, by text, since timestamptz, message text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -139,7 +143,8 @@ begin
     select a.id from public.sync_alerts a where a.kind = 'paused_long' and a.source_id = p_source_id and a.closed_at is null and a.subject <> all (v_kept)));
 end
 $$;
-comment on function sync.tell_paused(smallint, integer) is 'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
+comment on function sync.tell_paused(smallint, integer) is
+  'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
 
 create function sync.control(p_source_id smallint, p_what text, p_name text, p_word public.sync_control, p_by text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -173,7 +178,9 @@ begin
 end
 $$;
 comment on function sync.control(smallint, text, text, public.sync_control, text) is
-  'Gives a word to a job (by name), an execution, an entity (by name) or a chain, and carries it out. Null: there is no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick carries it out.';
+  'Gives a word to a job (by name), an execution, an entity (by name) or a chain, and carries it out. Null: there is '
+  'no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick '
+  'carries it out.';
 
 revoke all on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
   sync.control(smallint, text, text, public.sync_control, text) from public;

@@ -1,8 +1,9 @@
--- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to put it back.
+-- Purpose: what a decision writes: into the target's rows, into row states and mappings, and beside the conflict, to
+--          put it back.
 -- Locks:   the decisions' target rows, in id order.
 --
--- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was released by
--- the owner; what conflicts and their values say is bound or looked up among these names.
+-- These run as isthmus_decisions. p_entity comes from sync.released_entity, so that each name that becomes SQL was
+-- released by the owner; what conflicts and their values say is bound or looked up among these names.
 
 create function sync.refuse_decision(p_conflict public.sync_conflicts, p_why text, p_hint text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -11,7 +12,8 @@ begin
     using errcode = 'IS022', hint = p_hint || ' Nothing was changed.';
 end
 $$;
-comment on function sync.refuse_decision(public.sync_conflicts, text, text) is 'Raises IS022: which record, why not, and what to do.';
+comment on function sync.refuse_decision(public.sync_conflicts, text, text) is
+  'Raises IS022: which record, why not, and what to do.';
 
 create function sync.takes(p_value jsonb, p_type text, p_exact text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -31,7 +33,8 @@ exception when data_exception then
 end
 $$;
 comment on function sync.takes(jsonb, text, text) is
-  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to another zone.';
+  'Whether a column of that type takes a JSON value as it is: of its kind, and neither cut, rounded nor moved to '
+  'another zone.';
 
 create function sync.refuse_cancelled(p_entity public.sync_entities, p_ids uuid[], p_written bigint, p_meant bigint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -51,7 +54,8 @@ begin
 end
 $$;
 comment on function sync.refuse_cancelled(public.sync_entities, uuid[], bigint, bigint) is
-  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out together.';
+  'Refuses decisions of which fewer rows were written than were meant. p_ids: the conflicts that were carried out '
+  'together.';
 
 create function sync.read_for_text(p_entity public.sync_entities, p_keys bigint[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -62,7 +66,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   on conflict (entity_id, execution_id, legacy_id) do nothing;
 $$;
 comment on function sync.read_for_text(public.sync_entities, bigint[]) is
-  'Has records read again of which a decision has written the source''s value: what the next execution reads has its text, too.';
+  'Has records read again of which a decision has written the source''s value: what the next execution reads has its '
+  'text, too.';
 
 create function sync.tell_decided_otherwise(p_entity public.sync_entities, p_written jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -99,7 +104,8 @@ begin
 end
 $$;
 comment on function sync.tell_decided_otherwise(public.sync_entities, jsonb) is
-  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
+  'Tells which fields of rows hold something else than a decision wrote, because a trigger of the target has changed '
+  'it. p_written: [{key, row, put, also: other fields that are known to be changed}].';
 
 create function sync.decide_fields(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -115,8 +121,9 @@ declare
   v_first   record;
   v_written bigint;
 begin
-  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what stands there.
-  -- What the target keeps against the source's value, or gets instead of it, counts as somebody's edit of that value.
+  -- expect: what the row must hold now; put: what is written; seen, left: what is remembered then, left null: what
+  -- stands there. What the target keeps against the source's value, or gets instead of it, counts as somebody's edit
+  -- of that value.
   select pg_catalog.jsonb_agg(jsonb_build_object('id', c.id, 'row', c.target_record_id, 'key', c.source_record_id, 'fields', pg_catalog.to_jsonb(f.names),
            'strategy', c.resolution_strategy, 'again', p_before ->> c.id::text is not null,
            'expect', case when p_before ->> c.id::text is null then v.target else v.after end,
@@ -178,7 +185,8 @@ begin
       'Write one of its kind that it need neither cut nor round.');
   end if;
 
-  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how many rows.
+  -- Rows are found one by one, by their ids: nobody knows how many decisions there are when this is planned, and how
+  -- many rows.
   execute format($q$
     select count(*) from (
       select from (select distinct (work.item ->> 'row')::uuid as row from jsonb_array_elements($1) work (item) order by 1 offset 0) d
@@ -223,7 +231,8 @@ begin
   execute format($q$
     select pg_catalog.jsonb_agg(work.item || jsonb_build_object('now', o.now, 'altered', a.altered, 'also', a.also))
       from jsonb_array_elements($1) work (item) cross join lateral (%s) o
-      -- What triggers made of the fields that the decision is not about: told where it is not what the source says, or prints otherwise.
+      -- What triggers made of the fields that the decision is not about: told where it is not what the source says,
+      -- or prints otherwise.
       cross join lateral (
         select coalesce(jsonb_object_agg(e.key, e.value) filter (where x.another), '{}') as altered,
                coalesce(pg_catalog.jsonb_agg(e.key) filter (where not x.another or e.value is distinct from work.item -> 'says' -> e.key), '[]') as also

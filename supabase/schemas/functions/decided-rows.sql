@@ -56,7 +56,8 @@ begin
      where c.id = any (p_ids) and sync.loses_text(v_reworded, v.record)));
 end
 $$;
-comment on function sync.write_again(public.sync_entities, uuid[]) is 'Target rows that somebody deleted are written again, under their ids.';
+comment on function sync.write_again(public.sync_entities, uuid[]) is
+  'Target rows that somebody deleted are written again, under their ids.';
 
 create function sync.delete_decided(p_entity public.sync_entities, p_ids uuid[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -1,9 +1,10 @@
 -- Purpose: carry out what people decide in sync_conflicts, in the transaction of their UPDATE, and put it back.
 -- Locks:   the rows of sync_conflicts that the UPDATE touches, then their target rows in id order.
 --
--- A row trigger judges each decision by what its row says and stamps it; a statement trigger carries all of them out, entity
--- by entity, so that ten thousand cost seconds. It runs as isthmus_decisions, because reviewers have no rights on the
--- application's tables: that role has those on what an owner has released (sync_released_entities), and no others.
+-- A row trigger judges each decision by what its row says and stamps it; a statement trigger carries all of them out,
+-- entity by entity, so that ten thousand cost seconds. It runs as isthmus_decisions, because reviewers have no rights
+-- on the application's tables: that role has those on what an owner has released (sync_released_entities), and no
+-- others.
 
 create function sync.check_decision() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -84,7 +85,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pg_constraint c join pg_namespace n on n.oid = c.connamespace
    where c.condeferrable and (c.conrelid in (select oid from tables) or c.confrelid in (select oid from tables))
      and has_schema_privilege(n.oid, 'usage')
-     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's function, it waits.
+     -- A name counts for all tables of its schema. Where it is also that of a trigger that calls somebody else's
+     -- function, it waits.
      and not exists (
        select from pg_constraint o join pg_trigger t on t.tgconstraint = o.oid join pg_proc f on f.oid = t.tgfoid
         where o.contype = 't' and o.connamespace = c.connamespace and o.conname = c.conname
@@ -92,7 +94,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
           and not (select rolsuper from pg_roles where oid = f.proowner))
 $$;
 comment on function sync.deferred_constraints(regclass) is
-  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its owner only.';
+  'The deferrable constraints of a table and of what refers to it, as a list of names: those that run code of its '
+  'owner only.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.carry_out(p_entity public.sync_entities, p_ids uuid[], p_before jsonb) returns void
@@ -112,7 +115,8 @@ begin
   begin
     perform sync.decide_fields(p_entity, p_ids, p_before);
     perform sync.decide_rows(p_entity, p_ids, p_before);
-    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of decisions.
+    -- Not all: what else waits for the end of the transaction is the caller's, and would run with the rights of
+    -- decisions.
     v_deferred := sync.deferred_constraints(format('public.%I', p_entity.target_table)::regclass);
     if v_deferred is not null then
       perform set_config('search_path', sync.application_path(), true);
@@ -143,7 +147,8 @@ begin
 end
 $$;
 comment on function sync.carry_out(public.sync_entities, uuid[], jsonb) is
-  'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the strategies before, {id: strategy}.';
+  'Carries out decisions on conflicts of one entity, all or none; the first that is refused is named. p_before: the '
+  'strategies before, {id: strategy}.';
 
 -- Its caller chooses the session's settings and owns pg_temp: names are qualified, and no temporary table is used.
 create function sync.apply_decisions() returns trigger
@@ -154,14 +159,16 @@ declare
   v_group      record;
   v_writer     text := current_setting('isthmus.sync', true);
 begin
-  -- A trigger of the application that names a table or type without its schema might find the caller's, with the caller's code on it.
+  -- A trigger of the application that names a table or type without its schema might find the caller's, with the
+  -- caller's code on it.
   if pg_my_temp_schema() <> 0
     and exists (select from pg_type where typnamespace = pg_my_temp_schema() union all select from pg_class where relnamespace = pg_my_temp_schema())
     and not pg_has_role(sync.calling_role(), (select relowner from pg_class where oid = 'public.sync_conflicts'::regclass), 'usage') then
     raise exception 'no decision is carried out in a session that has temporary tables or types of its own'
       using errcode = 'IS022', hint = 'Drop them (discard temp), or decide in another session. Nothing was changed.';
   end if;
-  -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by key.
+  -- Nobody knows how many rows these two tables have when this is planned. So they are not joined, but looked up by
+  -- key.
   select jsonb_object_agg(id, decisions), jsonb_object_agg(id, resolution_strategy) into v_before, v_strategies from before;
   -- Tells application triggers that this is the sync and not a person; what the person does next is theirs again.
   perform set_config('isthmus.sync', 'on', true);

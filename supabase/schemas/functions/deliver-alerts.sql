@@ -1,4 +1,5 @@
--- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key come from Vault.
+-- Purpose: messages about alerts leave from the database, through pg_net, with every function dead. Addresses and key
+--          come from Vault.
 -- Locks:   the row of public.sync_alert_settings, so that one look is at work at a time; the rows of messages.
 
 create function sync.address_of(p_secret text, out url text, out problem text)
@@ -23,7 +24,8 @@ exception
     get stacked diagnostics problem = message_text;
 end
 $$;
-comment on function sync.address_of(text) is 'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
+comment on function sync.address_of(text) is
+  'An address of Vault, checked. Both null: there is none. problem holds no part of it.';
 
 create function sync.webhook_headers(p_id uuid, p_body text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -46,7 +48,8 @@ begin
 end
 $$;
 comment on function sync.webhook_headers(uuid, text) is
-  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises 55000 for what is no key, without it.';
+  'The headers of a message: its id, and the HMAC-SHA-256 of time, full stop and body, where Vault has a key. Raises '
+  '55000 for what is no key, without it.';
 
 create function sync.note_failed_try(p_id uuid, p_status integer, p_error text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -58,14 +61,16 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select coalesce((select tries from public.sync_alert_settings), 8) as most) s
    where d.id = p_id
 $$;
-comment on function sync.note_failed_try(uuid, integer, text) is 'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
+comment on function sync.note_failed_try(uuid, integer, text) is
+  'A try of a message has failed: there is another one after a growing pause, or the message has failed.';
 
 create function sync.refuses_message(p_status integer) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   -- Key, address, time and rate are the address's matter.
   select p_status between 400 and 499 and p_status not in (401, 403, 404, 408, 410, 429)
 $$;
-comment on function sync.refuses_message(integer) is 'Whether a status refuses this one message for good, and tells nothing of the address.';
+comment on function sync.refuses_message(integer) is
+  'Whether a status refuses this one message for good, and tells nothing of the address.';
 
 create function sync.note_refused_message(p_message public.sync_alert_deliveries, p_status integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -79,7 +84,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where d.id = p_message.id
 $$;
 comment on function sync.note_refused_message(public.sync_alert_deliveries, integer) is
-  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the message has failed.';
+  'The receiver refuses a message as such: a short one goes instead, once. Where that is refused as well, the '
+  'message has failed.';
 
 create function sync.read_webhook_answers() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off as $$
@@ -131,7 +137,8 @@ begin
 end
 $$;
 comment on function sync.read_webhook_answers() is
-  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else and two minutes of silence a failed try. Returns how many answers there were.';
+  'Notes what was answered to messages that pg_net has sent: a status from 200 to 299 is a delivery, everything else '
+  'and two minutes of silence a failed try. Returns how many answers there were.';
 
 create function sync.send_message(p_message public.sync_alert_deliveries, p_url text, p_problem text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -162,7 +169,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.send_message(public.sync_alert_deliveries, text, text) is 'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
+comment on function sync.send_message(public.sync_alert_deliveries, text, text) is
+  'Tries a message once. Without an address it is dropped; with a problem of the address the try has failed.';
 
 create function sync.beat() returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -197,7 +205,8 @@ begin
 end
 $$;
 comment on function sync.beat() is
-  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
+  'Calls the heartbeat address of Vault once for a new tick without a failed part, and once for each job that has '
+  'succeeded since; not while nobody can be told of an alert (sync.nobody_told). Returns how often.';
 
 create function sync.deliver_alerts() returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -253,7 +262,8 @@ begin
 end
 $$;
 comment on function sync.deliver_alerts() is
-  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
+  'Reads what was answered, looks which alerts people have to be told of, and sends what is due. The job '
+  'isthmus-deliver-alerts runs it every minute. What is raised holds no secret. null: another look is at work.';
 
 create function sync.test_alert() returns setof uuid
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -262,7 +272,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select id from public.sync_alert_deliveries where event = 'test' and status in ('waiting', 'sent') order by slot;
 $$;
 comment on function sync.test_alert() is
-  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, which say what became of each.';
+  'Has a test message sent to both addresses within a minute. Returns the ids of the rows in sync_alert_deliveries, '
+  'which say what became of each.';
 
 revoke all on function sync.address_of(text), sync.webhook_headers(uuid, text), sync.note_failed_try(uuid, integer, text),
   sync.refuses_message(integer), sync.note_refused_message(public.sync_alert_deliveries, integer),

@@ -1,5 +1,7 @@
--- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a digest.
--- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read, never locked.
+-- Purpose: summaries of what is known of an entity's records, to be compared with the source's own; the page of a
+--          digest.
+-- Locks:   the chain's row; the execution's row when keys are asked for or a chain closes. Application rows are read,
+--          never locked.
 
 create function sync.known_records(p_entity_id smallint, p_from bigint, p_to bigint, p_dry_run uuid) returns table (legacy_id bigint, digest bigint)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -29,7 +31,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where r.execution_id = p_dry_run and r.entity_id = p_entity_id and r.legacy_id between p_from and p_to and r.source_digest is not null
 $$;
 comment on function sync.known_records(smallint, bigint, bigint, uuid) is
-  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. p_dry_run: as this dry run has read and planned it.';
+  'Landed and queued records in a key range, each with the hash of the projected record as it was read last. '
+  'p_dry_run: as this dry run has read and planned it.';
 
 create function sync.known_buckets(p_entity_id smallint, p_from bigint, p_to bigint, p_bits integer, p_dry_run uuid) returns table (bucket bigint, n bigint, digest numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -49,7 +52,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by s.legacy_id limit p_limit
 $$;
 comment on function sync.kept_outside(smallint, bigint, bigint, integer) is
-  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may have deleted them since, and no comparison of records tells.';
+  'The first records of a key range whose rows stay although their predicate no longer lets them in: the source may '
+  'have deleted them since, and no comparison of records tells.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.drifted_rows(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
@@ -100,7 +104,9 @@ begin
 end
 $$;
 comment on function sync.drifted_rows(smallint, bigint, bigint, integer, uuid) is
-  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone (returned). p_dry_run: as for sync.known_records.';
+  'Landed records in a key range whose target row is gone (target_deleted) or no longer what the sync left (edited), '
+  'or written by DDL that may have changed texts of equal values (rewritten), and deleted ones whose mark is gone '
+  '(returned). p_dry_run: as for sync.known_records.';
 
 create function sync.merge_found(p_before jsonb, p_found jsonb) returns jsonb
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -113,7 +119,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from jsonb_each(p_found) f
 $$;
 comment on function sync.merge_found(jsonb, jsonb) is
-  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the first 1,000}.';
+  'Adds what one page found to the report: numbers are summed, lists of legacy ids become {count, legacy_ids: the '
+  'first 1,000}.';
 
 create function sync.commit_digest_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_mapped jsonb, p_found jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -130,7 +137,8 @@ begin
     perform sync.plan_found(v_chain.execution_id, v_entity, p_mapped);
   else
     perform sync.map_found(v_entity, p_mapped);
-    -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still tells its work from people's.
+    -- Found by a comparison: who wrote the row says nothing of it any more. Where DDL has been there, that still
+    -- tells its work from people's.
     update public.sync_row_states s set written_by = null
      where s.entity_id = v_entity.id and s.legacy_id = any (array(select e::bigint from jsonb_array_elements_text(p_found -> 'edited') e)) and s.written_by is not null
        and not exists (select from public.sync_entity_shapes h cross join lateral jsonb_each(h.reshaped) r
@@ -149,7 +157,8 @@ begin
 end
 $$;
 comment on function sync.commit_digest_page(uuid, bigint, bigint[], jsonb, jsonb, jsonb) is
-  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, cursor and the next chains.';
+  'What a page of a digest found: mappings that are certain ([{k, id}]), the records to read again, the report, '
+  'cursor and the next chains.';
 
 revoke all on function sync.known_records(smallint, bigint, bigint, uuid), sync.known_buckets(smallint, bigint, bigint, integer, uuid),
   sync.kept_outside(smallint, bigint, bigint, integer), sync.drifted_rows(smallint, bigint, bigint, integer, uuid),

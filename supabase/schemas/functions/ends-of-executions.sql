@@ -11,7 +11,8 @@ begin
   return true;
 end
 $$;
-comment on function sync.cancel_chain(public.sync_chains) is 'True: the execution of this chain, which the caller has locked, was cancelled, and the chain is closed.';
+comment on function sync.cancel_chain(public.sync_chains) is
+  'True: the execution of this chain, which the caller has locked, was cancelled, and the chain is closed.';
 
 create function sync.settle_cancelled() returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -21,7 +22,8 @@ begin
   for v_execution in
     select id from public.sync_executions where status = 'cancelled' and metrics is null order by started_at limit 50
   loop
-    -- A page at work may commit within its lease. One that commits right now holds its chain's row, and may want the execution's.
+    -- A page at work may commit within its lease. One that commits right now holds its chain's row, and may want the
+    -- execution's.
     with free as (
       select id from public.sync_chains
        where execution_id = v_execution and state in ('blocked', 'open') and (lease_until is null or lease_until <= clock_timestamp())
@@ -36,7 +38,8 @@ begin
 end
 $$;
 comment on function sync.settle_cancelled() is
-  'Closes the chains of cancelled executions; when the last page at work has committed or its lease has run out, sums and metrics are set.';
+  'Closes the chains of cancelled executions; when the last page at work has committed or its lease has run out, '
+  'sums and metrics are set.';
 
 create function sync.cancel_executions(p_execution uuid, p_by text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -61,7 +64,8 @@ begin
 end
 $$;
 comment on function sync.cancel_executions(uuid, text) is
-  'Cancels an execution, or all that run. Raises IS031 when it has ended already. Pages at work may commit; no other begins.';
+  'Cancels an execution, or all that run. Raises IS031 when it has ended already. Pages at work may commit; no other '
+  'begins.';
 
 create function sync.stalled_error(p_chain public.sync_chains, p_why text, p_minutes integer) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -87,7 +91,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                  coalesce(p_chain.refusal, p_chain.last_error, (select sync.refuses(x.source_id) from public.sync_executions x where x.id = p_chain.execution_id)) as cause,
                  p_chain.lease_until is not null as killed) n
 $$;
-comment on function sync.stalled_error(public.sync_chains, text, integer) is 'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
+comment on function sync.stalled_error(public.sync_chains, text, integer) is
+  'Why a page made no progress, and what to do. passes: by itself, perhaps, so that a job tries again.';
 
 create function sync.end_stuck(p_execution uuid) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -109,7 +114,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            (select j.controlled_at from public.sync_jobs j where j.id = p_execution.job_id))
     from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id where c.execution_id = p_execution.id
 $$;
-comment on function sync.last_moved(public.sync_executions) is 'When something of the execution moved last, or a person last said of it to pause or go on.';
+comment on function sync.last_moved(public.sync_executions) is
+  'When something of the execution moved last, or a person last said of it to pause or go on.';
 
 create function sync.stop_stalled(p_tries integer, p_minutes integer) returns setof uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -132,7 +138,8 @@ begin
             when c.failures + (c.lease_until is not null)::integer >= p_tries then 'tries'
             -- Nobody takes it, and nothing of any execution moves: no queue, or no function.
             when c.unclaimed >= p_tries and v_latest <= clock_timestamp() - make_interval(mins => least(p_tries, p_minutes)) then 'unclaimed'
-            -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before it is judged.
+            -- Nothing of this execution moves. After a time without ticks, or a restored database, it is tried before
+            -- it is judged.
             when v_moved_at <= clock_timestamp() - make_interval(mins => p_minutes)
              and (greatest(c.unclaimed, c.refusals, c.failures) >= 3 or c.due_at > clock_timestamp() + make_interval(mins => p_minutes)
                   -- Its pages wait for a source that refuses, and for that without an end.
@@ -174,7 +181,8 @@ begin
 end
 $$;
 comment on function sync.stop_stalled(integer, integer) is
-  'Stops each chain whose page made no progress in so many tries, or of whose execution nothing has moved for so many minutes; the rest goes on. Returns executions of which something was stopped.';
+  'Stops each chain whose page made no progress in so many tries, or of whose execution nothing has moved for so '
+  'many minutes; the rest goes on. Returns executions of which something was stopped.';
 
 create function sync.advance_running(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -201,7 +209,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.advance_running(smallint) is 'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
+comment on function sync.advance_running(smallint) is
+  'Opens the chains of running executions whose turn has come; they are due at once, so the sweep sends them.';
 
 revoke all on function sync.cancel_chain(public.sync_chains), sync.settle_cancelled(), sync.cancel_executions(uuid, text),
   sync.stalled_error(public.sync_chains, text, integer), sync.last_moved(public.sync_executions), sync.stop_stalled(integer, integer), sync.end_stuck(uuid),

@@ -1,5 +1,6 @@
--- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what changes rows without
---          writing them (columns dropped and added again, renamed or retyped, renamed members of enums, attached partitions, a reload) changes these.
+-- Purpose: which columns, types and files the rows of an entity stood in when both sides were last compared: what
+--          changes rows without writing them (columns dropped and added again, renamed or retyped, renamed members of
+--          enums, attached partitions, a reload) changes these.
 
 -- Numbers of the catalog are never given twice within a table, a type or a database, names are.
 create function sync.target_shapes(p_source_id smallint, p_entities text[]) returns table (entity_id smallint, shape jsonb)
@@ -40,8 +41,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select m.id, md5(string_agg(concat_ws('/', c.oid, c.relfilenode), ' ' order by c.oid)) as rows
       from members m join pg_class c on c.oid = m.relid group by m.id
   ), called (id, function) as (
-    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What defaults, checks, indexes
-    -- and domains call changes no row that is there.
+    -- What generated columns compute with; of functions whose bodies the catalog reads, what they call, too. What
+    -- defaults, checks, indexes and domains call changes no row that is there.
     select m.id, d.refobjid
       from members m
       join pg_attribute a on a.attrelid = m.relid and a.attgenerated <> '' join pg_attrdef x on x.adrelid = a.attrelid and x.adnum = a.attnum
@@ -56,7 +57,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select e.id, jsonb_build_object('columns', coalesce(c.identities, '{}'), 'files', jsonb_build_object('rows', f.rows, 'functions', coalesce(b.functions, '')))
     from entities e join files f on f.id = e.id left join columns c on c.id = e.id left join bodies b on b.id = e.id
 $$;
-comment on function sync.target_shapes(smallint, text[]) is 'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which files, those of partitions and children too; and the bodies of the functions that their generated columns call.';
+comment on function sync.target_shapes(smallint, text[]) is
+  'The shapes of the target tables of entities: where the values of the columns that they fill stand, and in which '
+  'files, those of partitions and children too; and the bodies of the functions that their generated columns call.';
 
 create function sync.reshaped_columns(p_before jsonb, p_now jsonb) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -75,14 +78,16 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
         cross join lateral jsonb_each_text(p_now -> 'columns' -> b.key) n
        where n.key like 'attribute %' and not b.value ? n.key) c
 $$;
-comment on function sync.reshaped_columns(jsonb, jsonb) is 'The columns of which a value may be another one in the second shape, without anybody having written it.';
+comment on function sync.reshaped_columns(jsonb, jsonb) is
+  'The columns of which a value may be another one in the second shape, without anybody having written it.';
 
 create function sync.has_moved(p_before jsonb, p_now jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.reshaped_columns(p_before, p_now) <> '{}'
       or exists (select from jsonb_each(p_before -> 'files') b where p_now -> 'files' -> b.key <> b.value)
 $$;
-comment on function sync.has_moved(jsonb, jsonb) is 'Whether rows may be others in the second shape than in the first, without anybody having written them.';
+comment on function sync.has_moved(jsonb, jsonb) is
+  'Whether rows may be others in the second shape than in the first, without anybody having written them.';
 
 create function sync.look_at_shapes(p_source_id smallint, p_entities text[], p_source jsonb)
 returns table (entity text, target jsonb, source jsonb, target_moved boolean, source_moved boolean)
@@ -94,7 +99,8 @@ declare
      where e.source_id = p_source_id and e.entity_type = any (p_entities) and p_source ? e.entity_type::text
        and exists (select from jsonb_each(h.padded) b where p_source -> e.entity_type::text -> 'padded' -> b.key is distinct from b.value));
 begin
-  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too; their hashes do not say it: all are read again.
+  -- Whether blanks belong to a value was told by what is true no longer, of records that have landed since, too;
+  -- their hashes do not say it: all are read again.
   update public.sync_chains set definition_hash = 'mixed' where entity_id = any (v_padded) and closed_at is null;
   update public.sync_checkpoints k set definition_hash = 'reread:' || k.definition_hash
     from public.sync_entities e
@@ -109,7 +115,8 @@ begin
    order by n.entity_id
   on conflict (entity_id) do update
      set target = excluded.target, padded = excluded.padded,
-         -- The clock after the catalog was read: what a page has written that began later, it has written into these columns.
+         -- The clock after the catalog was read: what a page has written that began later, it has written into these
+         -- columns.
          reshaped = h.reshaped || (select coalesce(jsonb_object_agg(name, jsonb_build_object('at', clock_timestamp(), 'since', pg_snapshot_xmax(pg_current_snapshot())::text)), '{}')
                                      from pg_catalog.unnest(sync.reshaped_columns(h.target, excluded.target)) name)
    where h.target <> excluded.target or h.padded <> excluded.padded;
@@ -121,7 +128,9 @@ begin
 end
 $$;
 comment on function sync.look_at_shapes(smallint, text[], jsonb) is
-  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
+  'Notes the shapes of entities'' target tables, which columns are others than before, and which parts of values are '
+  'padded (where these are others, the entity is read again in full); returns the shapes, and whether either side''s '
+  'is another than when it was compared last. p_source: {entity: shape of the tables that it reads, with padded}.';
 
 create function sync.plan_shapes(p_source_id smallint, p_execution uuid, p_shapes jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -133,7 +142,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     join public.sync_entities e on e.source_id = p_source_id and e.entity_type = p.entity
    where h.entity_id = e.id
 $$;
-comment on function sync.plan_shapes(smallint, uuid, jsonb) is 'Keeps the shapes in which an execution will have compared its entities: [{entity, target, source}].';
+comment on function sync.plan_shapes(smallint, uuid, jsonb) is
+  'Keeps the shapes in which an execution will have compared its entities: [{entity, target, source}].';
 
 create function sync.keep_compared(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -141,7 +151,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      set target_compared = planned -> 'target', source_compared = planned -> 'source', planned = null
    where planned ->> 'execution' = p_execution::text
 $$;
-comment on function sync.keep_compared(uuid) is 'An execution has succeeded: the shapes that it was planned with have been compared.';
+comment on function sync.keep_compared(uuid) is
+  'An execution has succeeded: the shapes that it was planned with have been compared.';
 
 create function sync.writer_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -149,7 +160,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   select case when p_schema = 'pg_temp' then format('(select isthmus_row.xmin from public.%I isthmus_row where isthmus_row.id = t.id)', p_entity.target_table)
               else 't.xmin' end
 $$;
-comment on function sync.writer_sql(public.sync_entities, text) is 'SQL: which transaction has written the target row t.';
+comment on function sync.writer_sql(public.sync_entities, text) is
+  'SQL: which transaction has written the target row t.';
 
 create function sync.untouched_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -158,7 +170,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_sources x where x.id = p_entity.source_id
 $$;
 comment on function sync.untouched_sql(public.sync_entities, text) is
-  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then it is compared. True says nothing of columns that DDL has changed.';
+  'SQL: whether nobody has written the target row t since it was as the row state s says. False says nothing: then '
+  'it is compared. True says nothing of columns that DDL has changed.';
 
 create function sync.as_left_sql(p_entity public.sync_entities) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -166,7 +179,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               else sync.untouched_sql(p_entity, 'public') end
 $$;
 comment on function sync.as_left_sql(public.sync_entities) is
-  'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been there. False says nothing: then it is compared.';
+  'SQL: whether the target row t is as the row state s says, because nobody has written it and no DDL has been '
+  'there. False says nothing: then it is compared.';
 
 create function sync.texts_moved(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -175,12 +189,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type and k.definition_hash <> p_entity.definition_hash)
 $$;
 comment on function sync.texts_moved(public.sync_entities) is
-  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the record: by DDL, or by another definition.';
+  'Whether texts of equal values may be others although neither the source nor anybody in the target has changed the '
+  'record: by DDL, or by another definition.';
 
 create function sync.texts_sql(p_entity public.sync_entities, p_schema text, p_all boolean) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('case when t.id is not null%s then %s end',
-           -- A row that nobody has written since has the texts of the source that it was written from, but for what is told of it.
+           -- A row that nobody has written since has the texts of the source that it was written from, but for what
+           -- is told of it.
            case when p_all or sync.texts_moved(p_entity) then ''
                 else format(' and (p._digest is distinct from s.source_digest or %s is not true%s)', sync.untouched_sql(p_entity, p_schema), (
                   select format($q$ or (select w.rule from public.sync_warnings w where w.entity_id = %s and w.legacy_id = p._key and w.rule like 'written\_otherwise: %%' limit 1) is not null$q$, p_entity.id)
@@ -189,7 +205,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from (select sync.reworded_sql(p_entity) as texts) r where r.texts is not null
 $$;
 comment on function sync.texts_sql(public.sync_entities, text, boolean) is
-  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
+  'SQL over the new value p, target row t and row state s: sync.reworded_sql, and null where that is not asked, '
+  'because nothing can have changed a text. p_all: it is asked of every row. Null: the entity has no such field.';
 
 create function sync.reshaped_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -209,14 +226,17 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   having count(*) > 0
 $$;
 comment on function sync.reshaped_sql(public.sync_entities, text) is
-  'SQL, joined to target row t, row state s and l (now, left): d.fields, which differ from what was left by DDL as it seems, and whether d.untouched, so that it must have been. What people have written since it was noticed counts as theirs. Null: no column was changed by DDL.';
+  'SQL, joined to target row t, row state s and l (now, left): d.fields, which differ from what was left by DDL as '
+  'it seems, and whether d.untouched, so that it must have been. What people have written since it was noticed '
+  'counts as theirs. Null: no column was changed by DDL.';
 
 create function sync.left_or_reshaped_sql() returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return $q$case when d.fields = '{}' then l."left" when not d.untouched then l."left" - d.fields
                when s.left_hash is null then l."left" || sync.pick(l.now, d.fields) else l.now end$q$;
 comment on function sync.left_or_reshaped_sql() is
-  'SQL over s, l and d of sync.reshaped_sql: what the sync left. What DDL made of a row that nobody has written is nobody''s edit; of another row it is not known.';
+  'SQL over s, l and d of sync.reshaped_sql: what the sync left. What DDL made of a row that nobody has written is '
+  'nobody''s edit; of another row it is not known.';
 
 revoke all on function sync.target_shapes(smallint, text[]), sync.reshaped_columns(jsonb, jsonb), sync.has_moved(jsonb, jsonb),
   sync.look_at_shapes(smallint, text[], jsonb), sync.plan_shapes(smallint, uuid, jsonb), sync.keep_compared(uuid),

@@ -1,4 +1,5 @@
--- Purpose: the SQL that tells whether a column holds the value of a text exactly: neither cut, rounded, padded nor read otherwise.
+-- Purpose: the SQL that tells whether a column holds the value of a text exactly: neither cut, rounded, padded nor
+--          read otherwise.
 -- Locks:   none.
 
 create function sync.exact_type(p_type oid, p_modifier integer, out type text, out exact text)
@@ -11,7 +12,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select format_type(s.type, -1), format_type(s.type, s.modifier)
     from step s cross join lateral (select t.* from pg_catalog.pg_type t where t.oid = s.type offset 0) t where t.typtype <> 'd'
 $$;
-comment on function sync.exact_type(oid, integer) is 'What stands behind a domain: the type without a modifier, and with the one that counts.';
+comment on function sync.exact_type(oid, integer) is
+  'What stands behind a domain: the type without a modifier, and with the one that counts.';
 
 create function sync.record_texts(p_record text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -21,7 +23,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from regexp_matches(',' || substr(p_record, 2, length(p_record) - 2), ',((?:"(?:[^"\\]|""|\\.)*"|\\.|[^,"\\])*)', 'g') with ordinality m (parts, n)
     cross join lateral (select m.parts[1] as field) f
 $$;
-comment on function sync.record_texts(text) is 'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
+comment on function sync.record_texts(text) is
+  'The attributes of a composite value, each as text, from the value as PostgreSQL writes it.';
 
 create function sync.range_bounds(p_range text) returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -29,7 +32,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     from regexp_matches(p_range, '[[(]((?:"(?:[^"\\]|""|\\.)*"|\\.|[^])"\\])*)[])]', 'g') r (parts)
     cross join lateral pg_catalog.unnest(sync.record_texts('(' || r.parts[1] || ')')) b (value)
 $$;
-comment on function sync.range_bounds(text) is 'The bounds of a range, or of all ranges of a multirange, each as text, null where there is none.';
+comment on function sync.range_bounds(text) is
+  'The bounds of a range, or of all ranges of a multirange, each as text, null where there is none.';
 
 create function sync.has_unique_keys(p_value json) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -43,7 +47,9 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
   )
   select bool_and((select count(*) = count(distinct k) from json_object_keys(case json_typeof(value) when 'object' then value else '{}' end) k)) from parts
 $$;
-comment on function sync.has_unique_keys(json) is 'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique keys.';
+comment on function sync.has_unique_keys(json) is
+  'Whether no object within has a key twice. From PostgreSQL 16 on the server tells that itself: is json with unique '
+  'keys.';
 
 create function sync.fits_scalar_sql(p_name text, p_type text, p_exact text, p_padded text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -61,8 +67,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       (p_type = 'money', $c$p.%1$I ~ '^\s*[-+]?\$?(\d+|\d{1,3}(,\d{3})+)(\.\d{0,2}0*)?\s*$'$c$),
       -- Numbers read as very large ones, or by their first digits; positions that are cut; words that stand twice.
       (p_type in ('oid', 'xid', 'xid8', 'cid', 'tid', 'pg_snapshot', 'txid_snapshot', 'tsvector'), '(p.%1$I)::%2$s::text = p.%1$I'),
-      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it. Between the
-      -- numbers of a list blanks say nothing.
+      -- What PostgreSQL does not bring itself it knows nothing of: such a text has to be as the type writes it.
+      -- Between the numbers of a list blanks say nothing.
       (t.oid >= 16384 and t.typtype = 'b' and not v.spatial, $c$case when p.%1$I !~ '^[-+.,:;/(){}\[\]0-9eE ]*$' then (p.%1$I)::%2$s::text = p.%1$I
         else regexp_replace((p.%1$I)::%2$s::text, ' *([,:;(){}\[\]]) *', '\1', 'g') = regexp_replace(p.%1$I, ' *([,:;(){}\[\]]) *', '\1', 'g') end$c$),
       -- Texts of bytes are written in two ways, bits in three: what is meant only digits tell.
@@ -85,24 +91,29 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       -- Of a key that stands twice one value is dropped.
       (p_type = 'jsonb' and current_setting('server_version_num')::integer >= 160000, 'p.%1$I is json with unique keys'),
       (p_type = 'jsonb' and current_setting('server_version_num')::integer < 160000, 'sync.has_unique_keys((p.%1$I)::json)'),
-      -- Days and times year first, as ISO 8601 has them: others are read in one order of several, and words (now, tomorrow) as another day at each reading.
-      -- A zone stands where the type has one, and nowhere else. No minute has a sixty-first second.
+      -- Days and times year first, as ISO 8601 has them: others are read in one order of several, and words (now,
+      -- tomorrow) as another day at each reading. A zone stands where the type has one, and nowhere else. No minute
+      -- has a sixty-first second.
       (p_type = 'date', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]0?0:00(:00(\.0+)?)?)?' || v.era || ')\s*$')),
       (p_type = 'time without time zone', 'p.%1$I ~ ' || quote_literal('^\s*' || v.hour || '\s*$')),
       (p_type = 'time with time zone', 'p.%1$I ~* ' || quote_literal('^\s*' || v.hour || v.zone || '\s*$')),
       (p_type = 'timestamp without time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')?' || v.era || ')\s*$')),
       (p_type = 'timestamp with time zone', 'p.%1$I ~* ' || quote_literal('^\s*([-+]?infinity|' || v.day || '([ T]' || v.hour || '|' || v.basic || ')' || v.zone || v.era || ')\s*$')),
-      -- A part of a year or a month is rounded; whoever means hours can say so. Two numbers are hours and minutes, or minutes and seconds.
+      -- A part of a year or a month is rounded; whoever means hours can say so. Two numbers are hours and minutes, or
+      -- minutes and seconds.
       (p_type = 'interval', $c$p.%1$I !~* '\.\d*[1-9]\d*\s*(?!s|ago)[a-z]|(^|[^:0-9])\d+:\d+(\.\d*)?([^:.0-9]|$)'$c$),
       -- Blanks at the end would be lost among those that the type pads with, where they are not such themselves.
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'no', 'right(p.%1$I, 1) <> '' '''),
       (p_exact <> p_type and p_type = 'bpchar' and p_padded = 'perhaps', format('length(p.%%1$I) <= %s', substring(p_exact from '\d+'))),
-      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of ours may have; only a number has more than one.
+      -- What a modifier would cut, round or pad. Texts need no operator of the type, whose schema no search path of
+      -- ours may have; only a number has more than one.
       (p_exact <> p_type and p_type <> 'numeric', '(p.%1$I)::%2$s::text = (p.%1$I)::%2$s::%3$s::text'),
       (p_exact <> p_type and p_type = 'numeric', '(p.%1$I)::%2$s = (p.%1$I)::%2$s::%3$s')) c (applies, condition)
    where c.applies
 $$;
-comment on function sync.fits_scalar_sql(text, text, text, text) is 'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those with which a char(n) pads: no, yes, perhaps.';
+comment on function sync.fits_scalar_sql(text, text, text, text) is
+  'What sync.fits_sql returns of a type that has no parts. p_padded: whether blanks at the end of the text are those '
+  'with which a char(n) pads: no, yes, perhaps.';
 
 create function sync.fits_range_sql(p_name text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -118,7 +129,9 @@ begin
          else format(' and (select coalesce(bool_and(%s is not false), true) from (select pg_catalog.unnest(sync.range_bounds(p.%I)) as value) p)', v_bound, p_name) end || ')';
 end
 $$;
-comment on function sync.fits_range_sql(text, text) is 'What sync.fits_sql returns of ranges and multiranges: whether each bound is held, and something lies between them.';
+comment on function sync.fits_range_sql(text, text) is
+  'What sync.fits_sql returns of ranges and multiranges: whether each bound is held, and something lies between '
+  'them.';
 
 create function sync.fits_sql(p_name text, p_type text, p_exact text, p_padded jsonb default null, p_path text default '') returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -154,13 +167,19 @@ begin
 end
 $$;
 comment on function sync.fits_sql(text, text, text, jsonb, text) is
-  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any other may have them, too, but for those with a ! before them, because the value is computed from such parts; null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is no part is read without its own. Time zone UTC.';
+  'SQL over the text p.<p_name>: whether a column of that type holds the value exactly, its elements and attributes, '
+  'too; null where every value that can be read as the type fits. p_padded: the parts of the text (at p_path: [] '
+  'elements, .n attributes) that have the blanks with which a char(n) pads, as sync.padded_parts has them, *: any '
+  'other may have them, too, but for those with a ! before them, because the value is computed from such parts; '
+  'null: nobody knows of any part; true: the whole text may have them, as in JSON. A char(n) of the source that is '
+  'no part is read without its own. Time zone UTC.';
 
 create function sync.padded_parts(p_entity public.sync_entities) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp
 return (select h.padded from public.sync_entity_shapes h where h.entity_id = p_entity.id);
 comment on function sync.padded_parts(public.sync_entities) is
-  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody knows.';
+  'Which parts of the source''s values are char(n), by field, for sync.fits_sql; of a field that is missing nobody '
+  'knows.';
 
 revoke all on function sync.exact_type(oid, integer), sync.record_texts(text), sync.range_bounds(text), sync.has_unique_keys(json),
   sync.fits_scalar_sql(text, text, text, text), sync.fits_range_sql(text, text), sync.fits_sql(text, text, text, jsonb, text), sync.padded_parts(public.sync_entities) from public;

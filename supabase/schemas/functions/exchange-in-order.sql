@@ -1,8 +1,9 @@
 -- Purpose: write rows that exchange unique values one after the other.
 -- Locks:   none beyond those of the statements.
 --
--- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in, one of them.
--- Circles for which a page has no tries left stay in the queue, and are the first that the next page tries.
+-- Who gives a value is written before who takes it. Only rows that wait for each other in a circle need a stand-in,
+-- one of them. Circles for which a page has no tries left stay in the queue, and are the first that the next page
+-- tries.
 
 create function sync.circles(p_next integer[]) returns setof integer[]
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -31,7 +32,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.circles(integer[]) is 'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in a circle.';
+comment on function sync.circles(integer[]) is
+  'Of n things, each of which waits for at most one other (p_next[i], null: none): those that wait for each other in '
+  'a circle.';
 
 create function sync.order_exchange(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer, out stuck integer[], out untried integer[])
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -101,7 +104,9 @@ begin
 end
 $$;
 comment on function sync.order_exchange(public.sync_entities, text, integer, integer) is
-  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of those for which the page has no tries left.';
+  'In which steps the records of a slice that exchange unique values are to be written: into pg_temp.page_steps. Of '
+  'each circle one row is parked (sync.park). stuck: the members of circles in which none could be; untried: of '
+  'those for which the page has no tries left.';
 
 create function sync.renumber_steps(p_from integer, p_to integer) returns table (first_n integer, last_n integer)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -121,7 +126,8 @@ begin
   return query select min(o.now), max(o.now) from pg_temp.page_order o group by o.step order by o.step;
 end
 $$;
-comment on function sync.renumber_steps(integer, integer) is 'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
+comment on function sync.renumber_steps(integer, integer) is
+  'Numbers the records of a slice anew, in the order of pg_temp.page_steps: returns the range of each step.';
 
 create function sync.reject_circles(p_stuck integer[], p_untried integer[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -140,7 +146,8 @@ begin
 end
 $$;
 comment on function sync.reject_circles(integer[], integer[]) is
-  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each with the one that holds its value, as sync.order_exchange has found them.';
+  'Puts the members of circles in which nothing could stand in for a unique value into pg_temp.page_rejects, each '
+  'with the one that holds its value, as sync.order_exchange has found them.';
 
 create function sync.try_stand_ins(p_statements text[], p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -148,7 +155,8 @@ declare
   v_state text;
 begin
   return sync.try_slice(p_statements, true, p_from, p_to);
--- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again without stand-ins.
+-- Whatever a trigger or a policy makes of a stand-in, written or just replaced. What concerns the page is met again
+-- without stand-ins.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
   if not sync.refuses_value(v_state) then
@@ -158,7 +166,8 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.try_stand_ins(text[], integer, integer) is
-  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no record causes counts as values that are still held (23505).';
+  'What sync.try_slice says of prepared statements that put stand-ins into rows, or replace them: an error that no '
+  'record causes counts as values that are still held (23505).';
 
 create function sync.try_exchange(p_entity public.sync_entities, p_schema text, p_vacating text[], p_prepared text[], p_restoring text[], p_parts boolean, p_from integer, p_to integer)
 returns text[]
@@ -198,7 +207,10 @@ begin
 end
 $$;
 comment on function sync.try_exchange(public.sync_entities, text, text[], text[], text[], boolean, integer, integer) is
-  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
+  'Writes a slice whose records exchange unique values, as pg_temp.page_givers says: all rows give them up at once, '
+  'or they are written in order. Null, or the error that sync.try_stand_ins returns. p_vacating, p_prepared, '
+  'p_restoring: sync.vacate_statements, sync.write_statements and sync.restore_statements, prepared. p_parts: '
+  'whether records for which nothing can stand in are put into pg_temp.page_rejects, and the others written.';
 
 revoke all on function sync.circles(integer[]), sync.order_exchange(public.sync_entities, text, integer, integer),
   sync.renumber_steps(integer, integer), sync.reject_circles(integer[], integer[]), sync.try_stand_ins(text[], integer, integer),

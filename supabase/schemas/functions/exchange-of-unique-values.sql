@@ -1,14 +1,16 @@
 -- Purpose: let rows of a page exchange unique values, under any kind of unique index.
 -- Locks:   none beyond those of the statements.
 --
--- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get give it up at
--- once, for NULL or a stand-in. Where that is refused, they are written in order (exchange-in-order.sql).
--- Which values are equal is told by their hashes, each by the type's own, so that no index has to be asked.
+-- Unique values that change places collide row by row. First all rows whose value another one of the slice is to get
+-- give it up at once, for NULL or a stand-in. Where that is refused, they are written in order
+-- (exchange-in-order.sql). Which values are equal is told by their hashes, each by the type's own, so that no index
+-- has to be asked.
 
 create function sync.giving_keys(p_entity public.sync_entities) returns table (name text, held text, fields text[], generated jsonb)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with needed as materialized (
-    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its value is made of.
+    -- What an index is over, its expressions and its predicate included. A generated column stands for those that its
+    -- value is made of.
     select i.indexrelid, a.attnum, a.attgenerated <> '' as generated
       from pg_catalog.pg_index i
       join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum > 0 and (a.attnum = any ((i.indkey::smallint[])[:i.indnkeyatts - 1]) or exists (
@@ -54,7 +56,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by c.relname
 $$;
 comment on function sync.giving_keys(public.sync_entities) is
-  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those among the index''s that are generated.';
+  'The unique indexes whose values records can exchange. held: SQL over the columns of a row, the hash of what the '
+  'row holds in the index; null: nothing. fields: the columns that this depends on. generated: the SQL of those '
+  'among the index''s that are generated.';
 
 create function sync.giving_fields(p_entity public.sync_entities) returns table (field text, slot text, type text, nulls boolean, empties boolean, alters boolean, refers boolean, referred boolean, labels text[])
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -79,7 +83,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where c.name in (select pg_catalog.unnest(g.fields) from sync.giving_keys(p_entity) g)
 $$;
 comment on function sync.giving_fields(public.sync_entities) is
-  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are referred to, and the labels of an enum.';
+  'The columns that an entity fills by which a row can give up a unique value: with the type that they are declared '
+  'as, whether they may be NULL for a moment (nulls) and that gives the value up under each index (empties), whether '
+  'a value that looks like theirs may stand in (alters: of an enum none does), whether they refer to rows or are '
+  'referred to, and the labels of an enum.';
 
 create function sync.kept_keys_sql(p_entity public.sync_entities, p_values text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -91,14 +98,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.giving_keys(p_entity) g having count(*) > 0
 $$;
 comment on function sync.kept_keys_sql(public.sync_entities, text) is
-  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by name) holds in each index of sync.giving_keys. Null: there is none.';
+  'SQL, for a join: h.place and h.hash of what the row that p_values selects (the columns of the target table by '
+  'name) holds in each index of sync.giving_keys. Null: there is none.';
 
 create function sync.held_keys_sql(p_entity public.sync_entities, p_schema text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select sync.kept_keys_sql(p_entity, format('select t.id, %s from %s t where t.id = p._uuid', string_agg(format('t.%I', c.name), ', '), sync.target_sql(p_entity, p_schema)))
     from sync.field_slots(p_entity) c
 $$;
-comment on function sync.held_keys_sql(public.sync_entities, text) is 'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
+comment on function sync.held_keys_sql(public.sync_entities, text) is
+  'SQL, for a join: what sync.kept_keys_sql says of the target row of the record p.';
 
 create function sync.find_givers(p_entity public.sync_entities, p_schema text, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -166,7 +175,8 @@ begin
        and (select o.n from pg_temp.page_wanted o where o.n = p.n and o.place = h.place and o.hash = h.hash limit 1) is null
   $q$, v_held) using p_from, p_to;
   return exists (select from pg_temp.page_givers);
--- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its write, alone.
+-- What an index makes of a record's values, of those that it holds now too, may fail. Then the record is told by its
+-- write, alone.
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate;
   if not sync.refuses_value(v_state) then
@@ -176,7 +186,9 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.find_givers(public.sync_entities, text, integer, integer) is
-  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record is to hold is in pg_temp.page_wanted.';
+  'Which records n of a slice hold a unique value that another one of it (taker) is to get, in which index of '
+  'sync.giving_keys, and the field by which they can give it up at once: into pg_temp.page_givers. What each record '
+  'is to hold is in pg_temp.page_wanted.';
 
 create function sync.vacate_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -200,7 +212,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where f.empties or f.alters
 $$;
 comment on function sync.vacate_statements(public.sync_entities, text) is
-  'The statements by which all rows of a slice give up the unique values that others of it are to get, as pg_temp.page_givers says. $1, $2: the slice.';
+  'The statements by which all rows of a slice give up the unique values that others of it are to get, as '
+  'pg_temp.page_givers says. $1, $2: the slice.';
 
 create function sync.restore_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -224,7 +237,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
             from sync.giving_fields(p_entity) f) s
 $$;
 comment on function sync.restore_statements(public.sync_entities, text) is
-  'The statements that put back what stand-ins took the place of in columns that are not written, and those that refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the slice.';
+  'The statements that put back what stand-ins took the place of in columns that are not written, and those that '
+  'refuse a slice of which one still stands, or in which a column that is not written has changed. $1, $2: the '
+  'slice.';
 
 create function sync.refuse_stand_in() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -23,7 +23,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
              where execution_id = p_dry_run and entity_id = p_entity_id and reason = 'fan_out') end)
 $$;
 comment on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid) is
-  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed for it already: by this dry run (p_dry_run), or in earnest.';
+  'The links, new and old, of joined rows that differ from what was last consumed, and how many records are listed '
+  'for it already: by this dry run (p_dry_run), or in earnest.';
 
 create function sync.keys_to_list(p_chain public.sync_chains, p_keys bigint[]) returns setof bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -136,7 +137,8 @@ begin
     on conflict (entity_id, execution_id, legacy_id) do update set generation = default, requested_at = now(), gone = false;
   end if;
   if v_full or p_page -> 'range' <> 'null' then
-    -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says otherwise.
+    -- From here on the digests are ahead of the records. Only the commit that closes the entity's last chain says
+    -- otherwise.
     update public.sync_checkpoints set definition_hash = 'unfinished'
      where source_id = v_entity.source_id and entity_type = v_entity.entity_type;
   end if;
@@ -144,7 +146,8 @@ begin
 end
 $$;
 comment on function sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb) is
-  'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the next chains.';
+  'Everything a page of joined rows changes: what was consumed of them, the records to read again, cursor and the '
+  'next chains.';
 
 revoke all on function sync.compare_join_rows(smallint, integer, bigint[], bigint[], bigint[], uuid),
   sync.commit_join_page(uuid, bigint, bigint[], bigint[], bigint[], bigint[], jsonb),

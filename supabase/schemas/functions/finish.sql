@@ -31,7 +31,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from pages, healed, queue, run
 $$;
 comment on function sync.execution_metrics(uuid) is
-  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was counted.';
+  'The seven metrics of an execution, from the counts of its chains and sync_conflicts. Null where nothing was '
+  'counted.';
 
 create function sync.sum_execution(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -54,7 +55,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.id = p_execution and j.id = e.job_id and j.status = 'running';
 $$;
 comment on function sync.sum_execution(uuid) is
-  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for reasons that pass is due again in half an hour.';
+  'The sums and metrics of an execution that has ended, and what that means for its job: one that stalled for '
+  'reasons that pass is due again in half an hour.';
 
 create function sync.execution_subject(p_execution uuid) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -74,19 +76,22 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
        -- A whole execution has come through, or one of single records where the page was of such.
        exists (select from public.sync_chains c where c.execution_id = x.id and c.capture = 'validate')
          and (not x.selective or exists (select from public.sync_executions f where f.id = a.execution_id and f.selective))
-       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of these may be left.
+       -- The same kind of page has come through. Other keys than those of the page tell nothing of them: none of
+       -- these may be left.
        or exists (select from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture::text = a.subject)
          and (a.subject <> 'keys' or not exists (
            select from public.sync_pending_keys k where k.execution_id is null and k.entity_id = a.entity_id and not k.gone and k.requested_at <= a.last_seen_at)))))
 $$;
-comment on function sync.close_stalled_alerts(uuid) is 'Closes the alerts about pages that made no progress, of entities that have come through.';
+comment on function sync.close_stalled_alerts(uuid) is
+  'Closes the alerts about pages that made no progress, of entities that have come through.';
 
 create function sync.kept_entities(p_source_id smallint, p_entities text[]) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select array(select n from unnest(p_entities) n
                 where not exists (select from public.sync_entities e where e.source_id = p_source_id and e.entity_type = n and e.removed_at is not null))
 $$;
-comment on function sync.kept_entities(smallint, text[]) is 'Of these entities, those that an entity file still has: no execution has another one.';
+comment on function sync.kept_entities(smallint, text[]) is
+  'Of these entities, those that an entity file still has: no execution has another one.';
 
 create function sync.close_ended_alerts(p_execution uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -109,8 +114,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            when 'target_restored' then w.whole and not exists (
              select from public.sync_checkpoints k join public.sync_entities e on e.source_id = k.source_id and e.entity_type = k.entity_type
               where k.source_id = a.source_id and k.server_starts = '{}' and e.removed_at is null)
-           -- All rows were looked at, and none was found.
-           -- The chains of a full pass reach from the first key to the last; one for the rows of a join alone does not.
+           -- All rows were looked at, and none was found. The chains of a full pass reach from the first key to the
+           -- last; one for the rows of a join alone does not.
            when 'surplus' then a.execution_id is distinct from x.id and (
              select bool_or(c.range_from is null) and bool_or(c.range_to is null)
                from public.sync_chains c where c.execution_id = x.id and c.entity_id = a.entity_id and c.capture = 'full')
@@ -119,7 +124,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            else false
          end))
 $$;
-comment on function sync.close_ended_alerts(uuid) is 'Closes the alerts whose cause is gone with this execution, which has come through.';
+comment on function sync.close_ended_alerts(uuid) is
+  'Closes the alerts whose cause is gone with this execution, which has come through.';
 
 create function sync.finish_execution(p_execution uuid, p_status public.sync_execution_status, p_errors jsonb)
 returns void
@@ -148,8 +154,8 @@ begin
   end if;
   perform sync.sum_execution(p_execution);
   if p_status in ('succeeded', 'incomplete') then
-    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that has looked for
-    -- changes can tell.
+    -- What was confirmed is done now; what is not asked for any more was undone in the source. Only an execution that
+    -- has looked for changes can tell.
     update public.sync_brakes b set closed_at = now()
       from public.sync_executions x join public.sync_entities e on e.source_id = x.source_id and e.entity_type = any (x.entities)
      where x.id = p_execution and not x.dry_run and x.request ->> 'capture' is distinct from 'modified' and b.entity_id = e.id and b.closed_at is null

@@ -1,11 +1,13 @@
--- Purpose: which databases and which installation of the functions belong together. One that is new is a question to a person.
+-- Purpose: which databases and which installation of the functions belong together. One that is new is a question to
+--          a person.
 
 create function sync.known_identity(p_source_id smallint, p_side text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select identity from public.sync_identities
    where source_id = p_source_id and side = p_side and accepted_at is not null order by accepted_at desc limit 1
 $$;
-comment on function sync.known_identity(smallint, text) is 'The identity of one side that was accepted last. Null: none has been met yet.';
+comment on function sync.known_identity(smallint, text) is
+  'The identity of one side that was accepted last. Null: none has been met yet.';
 
 create function sync.is_new_identity(p_source_id smallint, p_side text, p_identity text) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -22,7 +24,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     else coalesce(sync.known_identity(p_source_id, p_side) <> p_identity,
       p_side = 'source' and exists (select from public.sync_identities where side = 'source' and accepted_at is not null)) end
 $$;
-comment on function sync.is_new_identity(smallint, text, text) is 'Whether a person has to be asked about an identity.';
+comment on function sync.is_new_identity(smallint, text, text) is
+  'Whether a person has to be asked about an identity.';
 
 create function sync.stamp_identity() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -42,22 +45,26 @@ begin
   return new;
 end
 $$;
-comment on function sync.stamp_identity() is 'Accepts the first identity of a side, and says who accepted another one.';
+comment on function sync.stamp_identity() is
+  'Accepts the first identity of a side, and says who accepted another one.';
 create trigger stamp_identity before insert or update on public.sync_identities for each row execute function sync.stamp_identity();
 
 create function sync.target_identity() returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The control file has a new timeline only after the first checkpoint, minutes later; the name of the segment that is written has it at once.
+  -- The control file has a new timeline only after the first checkpoint, minutes later; the name of the segment that
+  -- is written has it at once.
   select c.system_identifier::text || '/' || case when pg_is_in_recovery() then p.timeline_id
            else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer end::text || '/' || d.oid::text
     from pg_control_system() c, pg_control_checkpoint() p, pg_catalog.pg_database d where d.datname = current_database()
 $$;
-comment on function sync.target_identity() is 'Server, timeline and database that this is: another one after a restore from a backup.';
+comment on function sync.target_identity() is
+  'Server, timeline and database that this is: another one after a restore from a backup.';
 
 create function sync.without_timeline(p_identity text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select regexp_replace(p_identity, '/.*/', '/') $$;
-comment on function sync.without_timeline(text) is 'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
+comment on function sync.without_timeline(text) is
+  'Server and database alone: a failover, or a restore in place, begins another timeline of the same.';
 
 create function sync.signs_of_restore(p_source_id smallint, p_remembered bigint) returns setof text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +73,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_sources s, (select sync.target_identity() as identity) n
    where s.id = p_source_id and s.target_identity <> n.identity and sync.without_timeline(s.target_identity) = sync.without_timeline(n.identity)
   union all
-  -- A restored dump writes the rows again. Who wrote a first identity stands in the row, and nobody updates such a row.
+  -- A restored dump writes the rows again. Who wrote a first identity stands in the row, and nobody updates such a
+  -- row.
   select format('rows were written again by transaction %s', i.xmin)
     from public.sync_identities i
    where i.source_id = p_source_id and i.side = 'target' and i.refused = 0
@@ -81,7 +89,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select identity from public.sync_identities where source_id = p_source_id and side = 'target_state' and accepted_at is null
 $$;
 comment on function sync.signs_of_restore(smallint, bigint) is
-  'What tells that this database was put back to an older state. p_remembered: the last execution that the cache remembers; null: it remembers none.';
+  'What tells that this database was put back to an older state. p_remembered: the last execution that the cache '
+  'remembers; null: it remembers none.';
 
 create function sync.met_identities(p_source_id smallint, p_met jsonb) returns table (side text, identity text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -91,11 +100,13 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   union
   select 'target_state', s from sync.signs_of_restore(p_source_id, (p_met ->> 'remembered')::bigint) s
 $$;
-comment on function sync.met_identities(smallint, jsonb) is 'Who meets here: what the functions say (as for sync.new_identities), this database, and what tells of its state.';
+comment on function sync.met_identities(smallint, jsonb) is
+  'Who meets here: what the functions say (as for sync.new_identities), this database, and what tells of its state.';
 
 create function sync.note_page_ahead(p_chain uuid, p_page integer) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
-  -- The queue may serve several sources: whichever sent the page, all of them lie in the database that has forgotten it.
+  -- The queue may serve several sources: whichever sent the page, all of them lie in the database that has forgotten
+  -- it.
   insert into public.sync_identities (source_id, side, identity)
   select s.id, 'target_state', format('page %s of chain %s was sent, and is not known here', p_page, p_chain)
     from public.sync_sources s
@@ -105,7 +116,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
      and not exists (select from public.sync_identities i where i.source_id = s.id and i.side = 'target_state' and i.accepted_at is null)
 $$;
 comment on function sync.note_page_ahead(uuid, integer) is
-  'A page is sent after the commit that leads to it. One that this database does not know tells that the database was put back: it is asked about, by one question at a time.';
+  'A page is sent after the commit that leads to it. One that this database does not know tells that the database '
+  'was put back: it is asked about, by one question at a time.';
 
 create function sync.new_identities(p_source_id smallint, p_met jsonb) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -115,7 +127,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where sync.is_new_identity(p_source_id, m.side, m.identity)
 $$;
 comment on function sync.new_identities(smallint, jsonb) is
-  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, source_address, target_address, installation, remembered: the last execution that the cache knows}; this database is always asked.';
+  'Of the identities that meet here, those that a person has to accept: [{side, identity, known}]. p_met: {source, '
+  'source_address, target_address, installation, remembered: the last execution that the cache knows}; this database '
+  'is always asked.';
 
 create function sync.ask_for_identities(p_source_id smallint, p_met jsonb, p_database_name text) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -144,7 +158,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_identities(smallint, jsonb, text) is
-  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of those that are known. p_database_name: the source''s.';
+  'As sync.new_identities, and puts each to a person: a row of sync_identities and an alert. Closes the alerts of '
+  'those that are known. p_database_name: the source''s.';
 
 create function sync.keep_identities(p_source_id smallint, p_met jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -161,7 +176,8 @@ begin
 end
 $$;
 comment on function sync.keep_identities(smallint, jsonb) is
-  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is new.';
+  'In the commit that begins an execution: the first identities become the known ones. Raises IS060 for one that is '
+  'new.';
 
 create function sync.check_parties(p_execution public.sync_executions, p_parties jsonb) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -183,7 +199,9 @@ begin
 end
 $$;
 comment on function sync.check_parties(public.sync_executions, jsonb) is
-  'Before a page is taken: raises IS061 in a database that is a copy, was put back, stands in the place of another one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, source_address}.';
+  'Before a page is taken: raises IS061 in a database that is a copy, was put back, stands in the place of another '
+  'one or is met at a new address; IS062 where the source has a new address. p_parties: {target_address, '
+  'source_address}.';
 
 revoke all on function sync.known_identity(smallint, text), sync.is_new_identity(smallint, text, text), sync.stamp_identity(),
   sync.target_identity(), sync.without_timeline(text), sync.signs_of_restore(smallint, bigint), sync.met_identities(smallint, jsonb),

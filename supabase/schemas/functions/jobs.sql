@@ -1,4 +1,5 @@
--- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason where people see it.
+-- Purpose: what becomes of a job that could not begin: tried again, or failed until its next time, with the reason
+--          where people see it.
 -- Locks:   the job's row, and its open alerts.
 
 create function sync.raise_job_alert(p_kind text, p_severity text, p_job public.sync_jobs, p_says text) returns void
@@ -7,7 +8,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     format('%s (%s): %s', p_says, p_job.last_error ->> 'code', concat_ws(' ', p_job.last_error ->> 'message', p_job.last_error ->> 'remedy')),
     jsonb_build_object(p_job.name, p_job.last_error))
 $$;
-comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is 'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
+comment on function sync.raise_job_alert(text, text, public.sync_jobs, text) is
+  'Opens or counts the alert of a job that does not begin, with the reason that it keeps.';
 
 create function sync.put_off_job(p_job uuid, p_error jsonb, p_at timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -33,7 +35,8 @@ begin
 end
 $$;
 comment on function sync.put_off_job(uuid, jsonb, timestamptz) is
-  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
+  'The job could not begin for a reason that passes: it is tried again at that time. After three tries, or 15 '
+  'minutes, an alert tells it; behind another execution after six hours; an error that nobody has expected at once.';
 
 create function sync.fail_job(p_job uuid, p_error jsonb, p_next timestamptz) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -47,14 +50,16 @@ begin
 end
 $$;
 comment on function sync.fail_job(uuid, jsonb, timestamptz) is
-  'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next null: until it is changed.';
+  'The job cannot begin until somebody does something: it has failed, keeps why, and is told in an alert. p_next '
+  'null: until it is changed.';
 
 create function sync.begin_job(p_job uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_jobs set last_execution_at = now(), status = 'running', attempts = 0, last_error = null, waits_since = null, taken_at = null where id = p_job;
   select sync.close_alerts(array(select id from public.sync_alerts where kind in ('job_failed', 'job_waits') and job_id = p_job and closed_at is null));
 $$;
-comment on function sync.begin_job(uuid) is 'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
+comment on function sync.begin_job(uuid) is
+  'The job has begun an execution: what kept it from that is forgotten, and its alerts close.';
 
 create function sync.forget_job_alerts() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +71,9 @@ begin
   return case when tg_op = 'DELETE' then old else new end;
 end
 $$;
-comment on function sync.forget_job_alerts() is 'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open anew.';
+comment on function sync.forget_job_alerts() is
+  'Nobody waits for a job that is deleted, paused or never due again: its alerts close. Under another name they open '
+  'anew.';
 create trigger forget_job_alerts before delete on public.sync_jobs for each row execute function sync.forget_job_alerts();
 create trigger forget_renamed_job_alerts before update of name, enabled, cron_expression on public.sync_jobs
   for each row when (new.name <> old.name or not new.enabled or new.cron_expression is null) execute function sync.forget_job_alerts();

@@ -5,7 +5,8 @@ create function sync.is_leaving(p_rule text, p_data jsonb) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select p_rule in ('deleted_in_source', 'left_edited', 'left_referenced', 'left_kept', 'left_unknown') or coalesce(p_data -> 'leaves' = 'true', false) $$;
 comment on function sync.is_leaving(text, jsonb) is
-  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its row stays, and counts as gone.';
+  'Whether a conflict, by its rule and evidence, is about a record that is to go: target_wins then means that its '
+  'row stays, and counts as gone.';
 
 create function sync.leaving_rows(p_entity public.sync_entities, p_schema text, p_after integer, p_ids bigint[]) returns integer
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -46,13 +47,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and (p_dry_run is not null and c.conrelid <> c.confrelid or c.confdeltype in ('c', 'n', 'd'))
 $$;
 comment on function sync.referenced_sql(public.sync_entities, uuid) is
-  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a plan: by any). A table that the sync may not look into counts as referring.';
+  'SQL: whether rows refer to the target row t by a foreign key that would delete or empty them without a word (in a '
+  'plan: by any). A table that the sync may not look into counts as referring.';
 
--- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make a look through the other one.
+-- Keys and ids go into a statement as a list: of a join the planner, who knows nothing of a page's tables, might make
+-- a look through the other one.
 create function sync.planned_list(p_column text, p_action text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 return format('array(select q.%I from pg_temp.page_plan q where q.n between $1 and $2 and q.action = %L)', p_column, p_action);
-comment on function sync.planned_list(text, text) is 'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
+comment on function sync.planned_list(text, text) is
+  'SQL: a column (legacy_id, id) of the records of a slice that have an action, as an array. $1, $2: the slice.';
 
 create function sync.tombstone_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -110,7 +114,8 @@ begin
 end
 $$;
 comment on function sync.leave_statements(public.sync_entities, uuid) is
-  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the slice. p_dry_run: the execution whose plan it is; then over shadows.';
+  'The statements that delete a slice of the records that have left: plan, delete, row states, mappings. $1, $2: the '
+  'slice. p_dry_run: the execution whose plan it is; then over shadows.';
 
 
 create function sync.references_to_itself(p_entity public.sync_entities) returns table (name text, field text)
@@ -157,7 +162,8 @@ begin
 end
 $$;
 comment on function sync.gone_relatives(smallint, bigint[], bigint, integer) is
-  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: neither goes before the other. At most so many.';
+  'Of the records that the source no longer has, those of the same entity that refer to these ones, directly or not: '
+  'neither goes before the other. At most so many.';
 
 create function sync.delete_relatives(p_entity public.sync_entities, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -187,7 +193,8 @@ begin
 end
 $$;
 comment on function sync.delete_relatives(public.sync_entities, text[], text[]) is
-  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had parted.';
+  'Deletes rejected records together that only others of them refer to, and that other rejects of the page had '
+  'parted.';
 
 create function sync.leave_remedy(p_cause text, p_triggers text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -200,7 +207,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     else 'cannot be deleted: see what the table''s triggers and constraints say.' end
 $$;
 comment on function sync.leave_remedy(text, text) is
-  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be why, as a list of names.';
+  'What to do about a record that has left but is still there, by SQLSTATE or cause. p_triggers: those that may be '
+  'why, as a list of names.';
 
 revoke all on function sync.leaving_rows(public.sync_entities, text, integer, bigint[]), sync.is_leaving(text, jsonb),
   sync.referenced_sql(public.sync_entities, uuid), sync.leave_statements(public.sync_entities, uuid),

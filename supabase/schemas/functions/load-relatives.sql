@@ -1,9 +1,10 @@
 -- Purpose: load records of a page that refer to each other before they have landed: together, or not at all.
 -- Locks:   none beyond those of the statements.
 --
--- One INSERT of all satisfies a foreign key of the table to itself, deferrable or not, which is checked when the statement ends.
--- Halving such records would part them: so when they are refused, each is tried alone first, and who is refused for another
--- reason than that its parent is missing is told. Those that need it wait for it, and the others are tried together again.
+-- One INSERT of all satisfies a foreign key of the table to itself, deferrable or not, which is checked when the
+-- statement ends. Halving such records would part them: so when they are refused, each is tried alone first, and who
+-- is refused for another reason than that its parent is missing is told. Those that need it wait for it, and the
+-- others are tried together again.
 
 create function sync.undo_slice() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -31,7 +32,8 @@ begin
 end
 $$;
 comment on function sync.part_relatives() is
-  'Which of the open records in pg_temp.page_relatives need one that has neither landed with this page nor is open: they wait for it.';
+  'Which of the open records in pg_temp.page_relatives need one that has neither landed with this page nor is open: '
+  'they wait for it.';
 
 create function sync.try_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_members integer[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -69,7 +71,8 @@ begin
 end
 $$;
 comment on function sync.try_relatives(public.sync_entities, text, text[], text[], integer[]) is
-  'Loads these records n of pg_temp.page_relatives together, under new numbers, or none of them: null, or the error. IS003: some of them are not to land, and now told.';
+  'Loads these records n of pg_temp.page_relatives together, under new numbers, or none of them: null, or the error. '
+  'IS003: some of them are not to land, and now told.';
 
 -- Plans as in sync.bisect_slice.
 create function sync.reject_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns boolean
@@ -103,7 +106,8 @@ begin
 end
 $$;
 comment on function sync.reject_relatives(public.sync_entities, text, text[], text[]) is
-  'Puts those of the open records in pg_temp.page_relatives into pg_temp.page_rejects that the database refuses alone, and not for their parent; whether there are any.';
+  'Puts those of the open records in pg_temp.page_relatives into pg_temp.page_rejects that the database refuses '
+  'alone, and not for their parent; whether there are any.';
 
 create function sync.load_relatives(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -153,7 +157,8 @@ begin
 end
 $$;
 comment on function sync.load_relatives(public.sync_entities, text, text[], text[]) is
-  'Loads the records of a page that refer to each other before they have landed. In pg_temp.page_relatives stands what became of them: landed, rejected, told, or waits (for the record parent, by field).';
+  'Loads the records of a page that refer to each other before they have landed. In pg_temp.page_relatives stands '
+  'what became of them: landed, rejected, told, or waits (for the record parent, by field).';
 
 revoke all on function sync.undo_slice(), sync.part_relatives(), sync.try_relatives(public.sync_entities, text, text[], text[], integer[]),
   sync.reject_relatives(public.sync_entities, text, text[], text[]), sync.load_relatives(public.sync_entities, text, text[], text[]) from public;

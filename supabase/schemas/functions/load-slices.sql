@@ -4,9 +4,9 @@
 -- A rejected record is found here and not in the caller, because an error caught in plpgsql leaves no
 -- trace in the server's log, and a message such as "Key (email)=(...)" must not land there.
 --
--- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is not
--- classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with 5,000 rejects a
--- page runs 10,000 slices, and a plan for each of them would take minutes.
+-- What classifies runs before what writes, once per record: a slice that is halved because a write was rejected is
+-- not classified again. Slices of a page with rejects run as prepared statements, whose plans probe indexes: with
+-- 5,000 rejects a page runs 10,000 slices, and a plan for each of them would take minutes.
 
 create function sync.clash_sql(p_entity public.sync_entities, p_schema text, p_index text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -21,7 +21,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.unique_keys(p_entity) u where u.name = p_index
 $$;
 comment on function sync.clash_sql(public.sync_entities, text, text) is
-  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over columns that the sync may not read.';
+  'SQL: the target row that holds the unique value of a rejected record. $1: its n. Null where the index is over '
+  'columns that the sync may not read.';
 
 create function sync.parted(p_from integer, p_to integer, p_alone integer[]) returns integer[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -33,9 +34,11 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
    where s.first <= s.last
 $$;
 comment on function sync.parted(integer, integer, integer[]) is
-  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, the lowest last.';
+  'The slices of [from, to] that hold one of these records each, and those between them: {to, from, to, from, …}, '
+  'the lowest last.';
 
--- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are probed.
+-- The plans are made once, of tables that may have been empty then and grow by these very statements: indexes are
+-- probed.
 create function sync.bisect_slice(p_entity public.sync_entities, p_schema text, p_phase text, p_statements text[], p_from integer, p_to integer, p_error text[])
 returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -97,7 +100,8 @@ begin
     delete from pg_temp.page_plan where n = v_from;
     insert into pg_temp.page_rejects (n, sqlstate, constraint_name, column_name, other) values (v_from, v_error[1], v_error[2], v_error[3], v_other);
   end loop;
-  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it needs is gone.
+  -- What a trigger or an index says of every record that is written, it says of none: a table or a function that it
+  -- needs is gone.
   if p_phase = 'write' then
     select min(j.sqlstate) into v_refused from pg_temp.page_rejects j where j.n between p_from and p_to
     having count(*) > 1 and min(j.sqlstate) = max(j.sqlstate) and min(j.sqlstate) ~ '^42'
@@ -111,7 +115,8 @@ begin
 end
 $$;
 comment on function sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]) is
-  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
+  'Halves a slice that was rejected with p_error until each rejected record stands alone, and puts it into '
+  'pg_temp.page_rejects; the others are carried through. p_phase: read or write.';
 
 create function sync.load_slice(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[], p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -132,7 +137,8 @@ begin
 end
 $$;
 comment on function sync.load_slice(public.sync_entities, text, text[], text[], integer, integer) is
-  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
+  'Runs the statements of a load for the records n in [from, to]: those that classify, then those that write. '
+  'Rejected records end in pg_temp.page_rejects and have no row in pg_temp.page_plan.';
 
 create function sync.keep_stuck() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -144,7 +150,9 @@ begin
   end if;
 end
 $$;
-comment on function sync.keep_stuck() is 'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them later.';
+comment on function sync.keep_stuck() is
+  'Has rejects told as stuck in whose circles the page found nothing earlier, though it had no tries left for them '
+  'later.';
 
 create function sync.load_circles(p_entity public.sync_entities, p_schema text, p_reads text[], p_writes text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -158,7 +166,8 @@ declare
   v_all    integer[] := '{}';
   v_some   boolean;
 begin
-  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand in only where a value may have become free.
+  -- All circles together, and then, when one of them is refused, each by itself: those in which nothing could stand
+  -- in only where a value may have become free.
   for v_together in reverse 1 .. 0 loop
     with reject as materialized (
       select j.n, p._uuid, j.other, (row_number() over (order by j.n))::integer as i
@@ -195,7 +204,8 @@ begin
 end
 $$;
 comment on function sync.load_circles(public.sync_entities, text, text[], text[]) is
-  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page had parted.';
+  'Loads rejected records together that exchange unique values among each other, and that other rejects of the page '
+  'had parted.';
 
 revoke all on function sync.parted(integer, integer, integer[]), sync.clash_sql(public.sync_entities, text, text),
   sync.bisect_slice(public.sync_entities, text, text, text[], integer, integer, text[]),

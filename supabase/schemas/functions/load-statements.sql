@@ -4,7 +4,8 @@ create function sync.seen_but(p_new jsonb, p_seen jsonb, p_decided jsonb) return
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_new - f.names || sync.pick(coalesce(p_seen, '{}'), f.names) from (select sync.decided_fields(p_decided, 'review') as names) f
 $$;
-comment on function sync.seen_but(jsonb, jsonb, jsonb) is 'The new values as seen, but for the fields that a person is to decide.';
+comment on function sync.seen_but(jsonb, jsonb, jsonb) is
+  'The new values as seen, but for the fields that a person is to decide.';
 
 create function sync.classify_statement(p_entity public.sync_entities, p_schema text, p_of_request text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -19,7 +20,8 @@ declare
   v_padded  jsonb := sync.padded_parts(p_entity);
   v_told    text; -- whether a field f of the record is told to print otherwise
 begin
-  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without an error.
+  -- Compared is what the column would hold. Whether that is all of the value is asked beside it: a cast cuts without
+  -- an error.
   select string_agg(format('%s as %I', sync.kept_sql(format('(p.%s)::%s%s', c.slot, c.type, '::' || nullif(c.exact, c.type)), c.type, c.recast), c.name), ', '),
          -- Null, and so left out, where every value fits.
          coalesce(string_agg(sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false', ' and '), 'true')
@@ -37,7 +39,8 @@ begin
                     select k.rule from public.sync_conflicts k
                      where k.entity_id = %3$s and k.source_record_id = r._key and k.state = 'open' limit 1) = 'target_deleted' then 'target_deleted'
                   when r.t_id is null then %11$L
-                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if the source had changed it.
+                  -- Mapped, and never reconciled (adopted, or back after it was deleted): every field is judged as if
+                  -- the source had changed it.
                   when r.seen is null and r.mapped is distinct from r._uuid then 'target_unmapped'
                   when c.decided @? '$.* ? (@ == "review")' then 'review'
                   when c.written <> '{}' then 'update'
@@ -73,7 +76,8 @@ begin
                  coalesce(jsonb_object_agg(e.key, case when d.decision = 'merge' then m.merged else x.source end)
                           filter (where d.decision in ('take', 'overwrite', 'merge')), '{}') as written,
                  jsonb_object_agg(e.key, d.decision) filter (where d.decision in ('overwrite', 'retain', 'merge', 'review')) as decided
-            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have done.
+            -- What a person has been asked, or has put back, is theirs to decide, whatever this execution would have
+            -- done.
             from (select v.new, u.asked, u.put_back
                     from (select case when r.t_id is null or r.new = r.seen and coalesce(r.reworded, '{}') = '{}' and r.now -> %22$L is not distinct from r.new -> %22$L%18$s then '{}' else r.new end as new) v
                     left join lateral (
@@ -100,19 +104,22 @@ begin
       -- What was decided on before holds no longer where DDL has emptied or changed the column.
       case when v_reshape is null then 'l.seen' else 'l.seen - d.fields' end,
       case when v_reshape is null then 'l."left"' else sync.left_or_reshaped_sql() end, coalesce(v_reshape, ''),
-      -- Only where it was asked for, the fields are looked at too that the target alone has changed; the legacy key always is.
+      -- Only where it was asked for, the fields are looked at too that the target alone has changed; the legacy key
+      -- always is.
       case when v_edits then ' and r.now = r."left"' else '' end,
       case when v_edits then ' or r.now -> e.key is distinct from r."left" -> e.key' else '' end,
       case when v_edits then format(' when e.value is not distinct from r.seen -> e.key and e.key <> %L and sync.is_decided(%s::smallint, r._key, e.key) then ''target_wins''', p_entity.legacy_key, p_entity.id) else '' end,
-      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over again and again.
-      -- Of what a person is asked the queue keeps the hash; a decision since, on another field, has the text written once more.
+      -- The source's text has changed where its hash has; the text of a trigger or of a person is not written over
+      -- again and again. Of what a person is asked the queue keeps the hash; a decision since, on another field, has
+      -- the text written once more.
       case when v_texts is null then 'null::text[]' when v_all then 'w.texts'
            else format($c$case when p._digest is distinct from s.source_digest and (
                        select k.id from public.sync_conflicts k
                         where k.entity_id = %s and k.source_record_id = p._key and k.state = 'open' and k.rule = 'both_changed'
                           and k.source_digest = p._digest and k.last_seen_at >= s.synced_at limit 1) is null then w.texts end$c$, p_entity.id) end,
       p_entity.legacy_key, coalesce('case when w.texts is not null then ' || sync.prints_sql(p_entity) || ' end', 'null::jsonb'),
-      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told already.
+      -- Another text than the source's, in a row that nobody has written since the sync, or of which it is told
+      -- already.
       case when v_texts is null then 'null::text[]' else format($c$
                        case when w.texts <> '{}' and s.entity_id is not null then (
                          select pg_catalog.array_agg(f) from pg_catalog.unnest(w.texts) f where %s or %s) end$c$, sync.untouched_sql(p_entity, p_schema), v_told) end,
@@ -120,7 +127,8 @@ begin
 end
 $$;
 comment on function sync.classify_statement(public.sync_entities, text, text) is
-  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or pg_temp for a plan. p_of_request: as for sync.field_strategies.';
+  'The statement that classifies a slice of a page, into pg_temp.page_plan. $1, $2: the slice. p_schema: public, or '
+  'pg_temp for a plan. p_of_request: as for sync.field_strategies.';
 
 create function sync.write_statements(p_entity public.sync_entities, p_schema text) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -142,8 +150,8 @@ begin
                            format(case when c.registered in ('json', 'jsonb') then 'case when q.decided ->> %1$L = ''merge'' and q.written -> %1$L <> q.new -> %1$L then (q.written -> %1$L)::%3$s else (p.%2$s)::%3$s end'
                                                     else '(p.%2$s)::%3$s' end, c.name, c.slot, c.registered)), ', '),
          coalesce(pg_catalog.array_agg(c.name) filter (where c.registered = 'numeric'), '{}'),
-         -- A text that differs although the values that are kept are equal: from the one that was written, or else from the one before
-         -- and the source's.
+         -- A text that differs although the values that are kept are equal: from the one that was written, or else
+         -- from the one before and the source's.
          string_agg(format($q$case when o.now -> %1$L is not distinct from w.meant -> %1$L and case
                                      when q.decided ->> %1$L = 'merge' and q.written -> %1$L <> q.new -> %1$L then t.%1$I::text is distinct from (q.written -> %1$L)::%3$s::text
                                      when w.written ? %1$L then t.%1$I::text is distinct from (p.%2$s)::%3$s::text
@@ -170,9 +178,9 @@ begin
     $q$, v_target, v_sets),
     -- What deferred triggers do to the rows belongs to what the sync leaves.
     'set constraints all immediate',
-    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there now, for
-    -- the others what was left before, so that somebody else's edit of them stays visible. What the target keeps of its own
-    -- against the source's new value is such an edit, too: of that one.
+    -- Read back after triggers: for a field that the source or a trigger of this write has changed what stands there
+    -- now, for the others what was left before, so that somebody else's edit of them stays visible. What the target
+    -- keeps of its own against the source's new value is such an edit, too: of that one.
     format($q$
       with after as (
         select q.n, q.legacy_id, q.raw, q.digest, q.action, o.now, t.id is not null as there, t.xmin is not distinct from q.held as untouched,
@@ -185,8 +193,8 @@ begin
                             from jsonb_each(o.now) e)
                end as "left",
                w.meant,
-               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what the source says. As they print:
-               -- numbers that are equal may have other zeros at their end.
+               -- Of the fields that this write left alone, too: what stands there now is what stood there, or what
+               -- the source says. As they print: numbers that are equal may have other zeros at their end.
                nullif(case when o.now::text is distinct from w.meant::text then array(
                  select e.key from jsonb_each(o.now) e
                   where e.value::text is distinct from (w.meant -> e.key)::text
@@ -201,7 +209,8 @@ begin
               from (select case when q.action = 'insert' then q.new when q.action in ('update', 'review') then q.written else '{}' end as written) y offset 0) w
          where q.n between $1 and $2
            and (q.action in ('insert', 'update')
-                -- Of hashes nothing fits any more when some fields are written while others are open; else the old ones stay.
+                -- Of hashes nothing fits any more when some fields are written while others are open; else the old
+                -- ones stay.
                 or (q.action = 'unchanged' or q.action = 'review' and (%7$L = 'values' or q.written <> '{}'))
                    and (q.new is distinct from q.seen or q.restated))
       ), state as (
@@ -217,7 +226,8 @@ begin
       )
       update pg_temp.page_plan q
          set otherwise = a.otherwise, altered = q.altered or exists (select from pg_catalog.unnest(a.otherwise) k where k = any (%4$L::text[]) and a.now -> k is distinct from a.meant -> k),
-              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that was cancelled.
+              -- A row that was left as it was and holds equal values, which only print otherwise, has nothing that
+              -- was cancelled.
               cancelled = not a.there or a.untouched and a.now is distinct from a.meant
         from after a
        where a.n = q.n and (not a.there or a.otherwise is not null)
@@ -239,7 +249,8 @@ begin
 end
 $$;
 comment on function sync.write_statements(public.sync_entities, text) is
-  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
+  'The statements that write a slice of a page as pg_temp.page_plan says: insert, update, deferred triggers, row '
+  'states, mappings. $1, $2: the slice. p_schema: public, or pg_temp for a plan.';
 
 create function sync.twin_statements(p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -260,7 +271,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   $q$, p_entity.target_table, p_entity.legacy_key, p_entity.entity_type, p_entity.id)] else '{}' end
 $$;
 comment on function sync.twin_statements(public.sync_entities) is
-  'The statements that keep a record from being inserted beside a row that has its legacy id and that nothing maps. $1, $2: the slice.';
+  'The statements that keep a record from being inserted beside a row that has its legacy id and that nothing maps. '
+  '$1, $2: the slice.';
 
 revoke all on function sync.seen_but(jsonb, jsonb, jsonb), sync.classify_statement(public.sync_entities, text, text),
   sync.write_statements(public.sync_entities, text), sync.twin_statements(public.sync_entities) from public;

@@ -97,7 +97,10 @@ begin
 end
 $$;
 comment on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) is
-  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to shadows. p_of_request: as for sync.field_strategies.';
+  'Loads the records of a page: [{_key, _uuid, _raw, _digest, _together, _values: {<column>: text}}], deletes those '
+  'of the legacy ids p_left that have landed, and marks those of p_soft. Leaves pg_temp.page_plan and '
+  'pg_temp.page_rejects for the commit. p_dry_run: the execution whose plan it is; then everything is written to '
+  'shadows. p_of_request: as for sync.field_strategies.';
 
 revoke all on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) from public;
 grant execute on function sync.load_records(public.sync_entities, json, bigint[], bigint[], uuid, text) to isthmus_worker;

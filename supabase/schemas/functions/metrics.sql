@@ -26,7 +26,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      where k.job_id is null or j.id is not null
      group by 1, 2, 3
   ), latest as materialized (
-    -- Of each job, and of what no job began: one probe of an index, whose order has to be asked for in full where job_id is null.
+    -- Of each job, and of what no job began: one probe of an index, whose order has to be asked for in full where
+    -- job_id is null.
     select j.name as job, x.* from job j cross join lateral (
       select o.* from public.sync_executions o where o.job_id = j.id and not o.dry_run order by o.started_at desc limit 1) x
     union all
@@ -138,7 +139,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select 'isthmus_table_rows_estimate', jsonb_build_object('table', o.relname), greatest(o.reltuples, 0) from own o
 $$;
 comment on function sync.metrics() is
-  'Every sample of a scrape: what each metric means stands in docs/metrics.md. Names, counts and times only, never a value of a row; what is counted by scanning elsewhere is read where it was counted. No more jobs than a hundred.';
+  'Every sample of a scrape: what each metric means stands in docs/metrics.md. Names, counts and times only, never a '
+  'value of a row; what is counted by scanning elsewhere is read where it was counted. No more jobs than a hundred.';
 
 revoke all on function sync.metrics() from public;
 grant execute on function sync.metrics() to isthmus_worker;

@@ -1,10 +1,11 @@
 -- Purpose: write the records of a page of which nothing is known yet, without comparing three sides that are empty.
 -- Locks:   none beyond those of the statements.
 --
--- A first load, and what a source adds at its end, is new as a whole: neither a row state nor a mapping, nor anything that an adoption
--- has found, lies in the page's key range. Such a page is inserted, read back as what each column prints, and noted as seen and left in
--- one. Whatever is not exactly as it was meant (a refused record, a trigger's work, a value that does not fit) undoes all of this, and the
--- page is classified and written like any other, which tells the record.
+-- A first load, and what a source adds at its end, is new as a whole: neither a row state nor a mapping, nor anything
+-- that an adoption has found, lies in the page's key range. Such a page is inserted, read back as what each column
+-- prints, and noted as seen and left in one. Whatever is not exactly as it was meant (a refused record, a trigger's
+-- work, a value that does not fit) undoes all of this, and the page is classified and written like any other, which
+-- tells the record.
 
 create function sync.nothing_known(p_entity public.sync_entities) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -27,7 +28,8 @@ begin
      or (select a.legacy_id from public.sync_adoption_rows a where a.entity_id = p_entity.id and a.legacy_id between v_low and v_high limit 1) is not null then
     return false;
   end if;
-  -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here as elsewhere.
+  -- Without an index every page would cost a look through the table: then no row is looked for by its legacy id, here
+  -- as elsewhere.
   if sync.finds_legacy_ids(p_entity) then
     -- Of an index that knows no order a range would be a look through the table, too.
     if not exists (select from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid join pg_catalog.pg_am a on a.oid = c.relam and a.amname = 'btree'
@@ -44,7 +46,8 @@ begin
 end
 $$;
 comment on function sync.nothing_known(public.sync_entities) is
-  'Whether the target knows nothing of any record between the least and the greatest key of pg_temp.page_rows, and none of these refers to another. Index probes alone: their cost is that of one record.';
+  'Whether the target knows nothing of any record between the least and the greatest key of pg_temp.page_rows, and '
+  'none of these refers to another. Index probes alone: their cost is that of one record.';
 
 create function sync.refuse_unlike(p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -55,7 +58,8 @@ begin
 end
 $$;
 comment on function sync.refuse_unlike(integer, integer) is
-  'Raises IS004 where not each record of a slice of new ones stands in pg_temp.page_plan, because its row is not as it was meant.';
+  'Raises IS004 where not each record of a slice of new ones stands in pg_temp.page_plan, because its row is not as '
+  'it was meant.';
 
 create function sync.new_statements(p_entity public.sync_entities) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -69,8 +73,8 @@ begin
   select string_agg(format('%I', c.name), ', '),
          string_agg(format('(p.%s)::%s', c.slot, c.registered), ', '),
          string_agg(format('r.%I', c.name), ', '),
-         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter, whatever the column's
-         -- collation takes for equal.
+         -- What the column prints is what the source says, or what the column's type makes of that: letter by letter,
+         -- whatever the column's collation takes for equal.
          string_agg(format('(t.%1$I::text collate "C" is not distinct from p.%2$s or t.%1$I::text collate "C" is not distinct from (p.%2$s)::%3$s::text)%4$s', c.name, c.slot,
                            concat_ws('::', c.type, nullif(c.exact, c.type)), ' and ' || sync.fits_sql(c.slot, c.type, c.exact, v_padded -> c.name) || ' is not false'), ' and ')
     into v_names, v_values, v_read, v_alike
@@ -103,7 +107,8 @@ begin
 end
 $$;
 comment on function sync.new_statements(public.sync_entities) is
-  'The statements that write a slice of new records, and note them in row states, mappings and pg_temp.page_plan. $1, $2: the slice.';
+  'The statements that write a slice of new records, and note them in row states, mappings and pg_temp.page_plan. '
+  '$1, $2: the slice.';
 
 create function sync.load_new(p_entity public.sync_entities, p_count integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -112,7 +117,8 @@ begin
 end
 $$;
 comment on function sync.load_new(public.sync_entities, integer) is
-  'Writes all p_count records of pg_temp.page_rows if they are new and land exactly as they were meant; else nothing has happened, and false comes back.';
+  'Writes all p_count records of pg_temp.page_rows if they are new and land exactly as they were meant; else nothing '
+  'has happened, and false comes back.';
 
 revoke all on function sync.nothing_known(public.sync_entities), sync.refuse_unlike(integer, integer),
   sync.new_statements(public.sync_entities), sync.load_new(public.sync_entities, integer) from public;

@@ -15,7 +15,8 @@ begin
        and e.value is distinct from q.seen -> e.key group by 1) x);
 end
 $$;
-comment on function sync.page_nulled(public.sync_entities) is 'How many records of the page lose their value in a column: {column: n}; null: none.';
+comment on function sync.page_nulled(public.sync_entities) is
+  'How many records of the page lose their value in a column: {column: n}; null: none.';
 
 create function sync.page_rewritten(p_entity public.sync_entities) returns integer
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -23,22 +24,26 @@ declare
   v_json  text[] := sync.json_fields(p_entity);
   c_empty constant jsonb[] := array['null', '"null"']; -- NULL and, in JSON columns, the null of JSON
 begin
-  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk. What is emptied is counted by itself.
-  -- What a request has written over edits alone, the source has not changed: it was asked for.
+  -- What the sync has never reconciled (adopted rows), and what was empty, holds nothing that it would put at risk.
+  -- What is emptied is counted by itself. What a request has written over edits alone, the source has not changed: it
+  -- was asked for.
   return (select count(*) from pg_temp.page_plan q
            where q.action in ('update', 'review') and q.seen is not null
              and exists (select from jsonb_each(q.written) e
                           cross join lateral (select case when e.key = any (v_json) then c_empty else c_empty[:1] end as empty) x
                           where e.value <> all (x.empty) and coalesce(q.now -> e.key, 'null') <> all (x.empty)
-                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no other one.
+                            -- Of hashes nothing is known of what was seen: a value that only prints otherwise is no
+                            -- other one.
                             and e.value is distinct from q.seen -> e.key and e.value is distinct from q.now -> e.key));
 end
 $$;
-comment on function sync.page_rewritten(public.sync_entities) is 'In how many records of the page a value is overwritten by another one.';
+comment on function sync.page_rewritten(public.sync_entities) is
+  'In how many records of the page a value is overwritten by another one.';
 
 create function sync.landed_needed(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over executions.
+  -- Once it was pulled, not one more passes until a person has said so: what pages before it did would add up over
+  -- executions.
   select case
            when h.holds then null
            when not h.holds or p_records <= b.records then 0
@@ -62,7 +67,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp set e
            order by s.legacy_id limit p_most) l
 $$;
 comment on function sync.count_landed(smallint, bigint, bigint) is
-  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s key.';
+  'Records of an entity that have landed, behind a key (null: all), so many at most (null: all), and the last one''s '
+  'key.';
 
 create function sync.exceeds_brake(p_execution public.sync_executions, p_entity_id smallint, p_kind text, p_field text, p_records bigint) returns bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -113,7 +119,8 @@ begin
 end
 $$;
 comment on function sync.check_brake(public.sync_chains, public.sync_entities, text, text, bigint) is
-  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake lets pass.';
+  'Raises IS040 when an execution has come to delete, empty or overwrite more of an entity''s records than the brake '
+  'lets pass.';
 
 create function sync.check_leaving(p_chain public.sync_chains, p_entity public.sync_entities, p_outside bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -152,19 +159,21 @@ begin
 end
 $$;
 comment on function sync.check_nulled(public.sync_chains, public.sync_entities) is
-  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake lets pass.';
+  'Raises IS040 when an execution would take the value of a column from more of an entity''s records than the brake '
+  'lets pass.';
 
 create function sync.counts_overwritten(p_entity public.sync_entities) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the deployment. What is
-  -- held already stays held. A checkpoint that somebody has removed decides nothing.
+  -- Read in full because its definition has changed, or for the first time: what is written then was decided with the
+  -- deployment. What is held already stays held. A checkpoint that somebody has removed decides nothing.
   select sync.brake_holds(p_entity.id, 'overwrite', null) is not null or coalesce(
     (select k.definition_hash in (p_entity.definition_hash, 'reread:' || p_entity.definition_hash) from public.sync_checkpoints k
       where k.source_id = p_entity.source_id and k.entity_type = p_entity.entity_type),
     exists (select from public.sync_chains c
              where c.entity_id = p_entity.id and c.capture = 'full' and c.state = 'done' and c.definition_hash = p_entity.definition_hash))
 $$;
-comment on function sync.counts_overwritten(public.sync_entities) is 'Whether the brake looks at how many records of an entity are overwritten.';
+comment on function sync.counts_overwritten(public.sync_entities) is
+  'Whether the brake looks at how many records of an entity are overwritten.';
 
 create function sync.check_overwritten(p_chain public.sync_chains, p_entity public.sync_entities) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -18,8 +18,8 @@ begin
   if v_chain.page <> p_page then
     return jsonb_build_object('outcome', 'stale');
   end if;
-  -- The queue delivers a message again when the attempt before has ended without a good answer: whoever had the lease was killed. Should
-  -- that one live after all, its commit finds another lease.
+  -- The queue delivers a message again when the attempt before has ended without a good answer: whoever had the lease
+  -- was killed. Should that one live after all, its commit finds another lease.
   if v_chain.lease_until > v_now and (v_chain.delivery = p_delivery and v_chain.attempt < p_attempt) is not true then
     return jsonb_build_object('outcome', 'leased');
   end if;
@@ -37,8 +37,9 @@ begin
     update public.sync_chains set unclaimed = 0, refusals = 0, refusal = null, waits_since = null where id = p_chain;
     return jsonb_build_object('outcome', 'source_refuses');
   end if;
-  -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each try costs a
-  -- delivery or a lease. A page of one record that kills its worker again is told to the function, which puts the record into the queue.
+  -- A lease that was never given back: the function was killed, perhaps for its memory. An eighth is tried, for each
+  -- try costs a delivery or a lease. A page of one record that kills its worker again is told to the function, which
+  -- puts the record into the queue.
   v_crashed := v_chain.lease_until is not null;
   update public.sync_chains
      set lease = lease + 1,
@@ -60,7 +61,8 @@ begin
                'table_file', v_chain.table_file::text, 'up_to', v_chain.up_to::text),
     'execution', (select jsonb_build_object('id', e.id, 'horizon', e.horizon::text, 'snapshot_xmax', e.snapshot_xmax::text,
                            'system_identifier', e.system_identifier, 'timeline', e.timeline, 'database_oid', e.database_oid::text,
-                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has looked at its checkpoints.
+                           -- Beside one that reads a few keys, another may have read a newer state. A whole one has
+                           -- looked at its checkpoints.
                            'not_before', greatest(e.horizon, (
                               select max(k.horizon) from public.sync_checkpoints k join public.sync_entities t on t.id = v_chain.entity_id
                                where k.source_id = t.source_id and k.entity_type = t.entity_type
@@ -71,7 +73,8 @@ begin
                               select t.entity_type from public.sync_entities t
                                where exists (select from public.sync_chains c where c.execution_id = e.id and c.entity_id = t.id
                                                 and c.capture not in ('modified', 'selection', 'keys')
-                                                -- A look that has found nothing to read is no reason to compare a large table.
+                                                -- A look that has found nothing to read is no reason to compare a
+                                                -- large table.
                                                 and (c.capture in ('full', 'digest') or exists (
                                                        select from public.sync_chains r where r.execution_id = e.id and r.entity_id = t.id and (r.counts ->> 'read')::numeric > 0)))
                                order by array_position(e.entities, t.entity_type::text))) else '[]' end)
@@ -85,7 +88,8 @@ begin
 end
 $$;
 comment on function sync.claim_page(uuid, integer, integer, jsonb, text, integer) is
-  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to do for this message.';
+  'Claims the next page of a chain. outcome: claimed, or closed, stale, leased, paused, source_refuses: nothing to '
+  'do for this message.';
 
 create function sync.unreferenced_parents(p_entity public.sync_entities) returns table (slot text, parent text)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -99,7 +103,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               and c.confrelid = to_regclass(format('public.%I', e.target_table)))
 $$;
 comment on function sync.unreferenced_parents(public.sync_entities) is
-  'The columns that hold parents'' ids and have no foreign key to the parent''s table, as they are called in pg_temp.page_rows.';
+  'The columns that hold parents'' ids and have no foreign key to the parent''s table, as they are called in '
+  'pg_temp.page_rows.';
 
 create function sync.check_cached(p_entity public.sync_entities, p_hits integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -132,7 +137,8 @@ begin
 end
 $$;
 comment on function sync.check_cached(public.sync_entities, integer) is
-  'Raises IS012 when ids of parents came from the cache and a record of the page refers to nothing, by a foreign key or, where there is none, by the mappings: all is rolled back and resolved from the table.';
+  'Raises IS012 when ids of parents came from the cache and a record of the page refers to nothing, by a foreign key '
+  'or, where there is none, by the mappings: all is rolled back and resolved from the table.';
 
 create function sync.give_back_page(p_chain uuid, p_lease bigint, p_error jsonb, p_retry_seconds integer,
   p_page_size integer default null) returns jsonb
@@ -141,8 +147,9 @@ declare
   v_chain    public.sync_chains;
   v_dispatch uuid[];
 begin
-  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no try. Its message
-  -- has a number of its own, whether the one before was noted or not: the queue swallows a repeated one.
+  -- p_retry_seconds null: trying again would not help, the chain fails. A smaller page is progress: it uses up no
+  -- try. Its message has a number of its own, whether the one before was noted or not: the queue swallows a repeated
+  -- one.
   update public.sync_chains
      set lease_until = null, failures = failures + (p_page_size is null)::integer, last_error = p_error,
          page_size = coalesce(p_page_size, page_size), slow_growth = slow_growth or p_page_size is not null,
@@ -180,7 +187,8 @@ begin
 end
 $$;
 comment on function sync.give_back_page(uuid, bigint, jsonb, integer, integer) is
-  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records (p_page_size), or its chain fails. Returns what can run now.';
+  'Gives a claimed page back after an error: to be tried again after some seconds, at once with fewer records '
+  '(p_page_size), or its chain fails. Returns what can run now.';
 
 revoke all on function sync.claim_page(uuid, integer, integer, jsonb, text, integer), sync.unreferenced_parents(public.sync_entities),
   sync.check_cached(public.sync_entities, integer), sync.give_back_page(uuid, bigint, jsonb, integer, integer) from public;

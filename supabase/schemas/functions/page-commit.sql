@@ -25,7 +25,8 @@ begin
     from jsonb_to_recordset(p_page -> 'dependants') as d (entity text, k bigint)
     join public.sync_entities e on e.source_id = p_execution.source_id and e.entity_type = d.entity;
 
-  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted first, it is left alone.
+  -- An entity that has never run is opened as it would be by a run of its own. Where its rows have to be adopted
+  -- first, it is left alone.
   for v_entity in
     select e.id from public.sync_entities e
      where e.adoption_epoch = 0 and e.id in (select entity_id from pg_temp.page_requests) order by e.id
@@ -122,7 +123,8 @@ begin
    where c.entity_id = v_entity.id and c.source_record_id = any (v_outside) and c.state in ('waiting', 'open')
      and not exists (select from pg_temp.page_issues i where i.k = c.source_record_id);
 
-  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the others.
+  -- Children that waited for a record of this page: as many as the commit bears. sync.release_waiting asks for the
+  -- others.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select c.entity_id, c.source_record_id, 'released'
     from (select w.* from pg_temp.page_plan q
@@ -152,7 +154,8 @@ begin
 end
 $$;
 comment on function sync.commit_page(uuid, bigint, text, jsonb, jsonb) is
-  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, checkpoint and the next chains.';
+  'Everything a page changes: target rows, mappings, row states, queue, released children, counters, cursor, '
+  'checkpoint and the next chains.';
 
 revoke all on function sync.request_keys(public.sync_executions, public.sync_chains, jsonb),
   sync.commit_page(uuid, bigint, text, jsonb, jsonb) from public;

@@ -1,4 +1,5 @@
--- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains, however many pages it has.
+-- Purpose: what the pages of a chain have counted, added up page by page: a sum over an execution costs its chains,
+--          however many pages it has.
 -- Locks:   the chain's row, which the page holds.
 
 create function sync.count_page() returns trigger
@@ -35,7 +36,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
            group by j.key) s
 $$;
 comment on function sync.counted(uuid, smallint) is
-  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
+  'What the pages of an execution have counted, of one entity or of all: the columns of sync_page_log by name, '
+  'pages, waived by <rule> and nulled <column>. What no page has counted is missing.';
 
 revoke all on function sync.count_page(), sync.counted(uuid, smallint) from public;
 grant execute on function sync.counted(uuid, smallint) to isthmus_worker;

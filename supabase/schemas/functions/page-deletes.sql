@@ -3,7 +3,8 @@
 create function sync.leaving(p_entity public.sync_entities, p_outside bigint[]) returns bigint[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
 as $$ select case when p_entity.predicate ->> 'on_leave' = 'delete' then p_outside else '{}' end $$;
-comment on function sync.leaving(public.sync_entities, bigint[]) is 'Of the records outside the predicate, those that are deleted where they have landed.';
+comment on function sync.leaving(public.sync_entities, bigint[]) is
+  'Of the records outside the predicate, those that are deleted where they have landed.';
 
 create function sync.gone_landed(p_entity public.sync_entities, p_page jsonb, p_dry_run uuid) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -18,7 +19,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
           or (select s.gone_at from public.sync_row_states s where s.entity_id = p_entity.id and s.legacy_id = g::bigint and s.outside is null) is null)
 $$;
 comment on function sync.gone_landed(public.sync_entities, jsonb, uuid) is
-  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are not known to be gone. p_dry_run: as this dry run has planned it.';
+  'Of the keys of a page that have no record, those that had landed, kept outside their predicate or not, and are '
+  'not known to be gone. p_dry_run: as this dry run has planned it.';
 
 create function sync.without_row(p_entity public.sync_entities, p_ids bigint[]) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -32,7 +34,8 @@ begin
   return v_ids;
 end
 $$;
-comment on function sync.without_row(public.sync_entities, bigint[]) is 'Of landed records, those whose target row somebody has deleted.';
+comment on function sync.without_row(public.sync_entities, bigint[]) is
+  'Of landed records, those whose target row somebody has deleted.';
 
 create function sync.asked_to_delete(p_entity public.sync_entities, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -45,7 +48,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     except select unnest(sync.without_row(p_entity, p_gone)))
 $$;
 comment on function sync.asked_to_delete(public.sync_entities, bigint[]) is
-  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked before, or the sync does not know that it wrote them (put back, or never reconciled).';
+  'Of records that the source no longer has, those of which a person is asked whether their rows go: was asked '
+  'before, or the sync does not know that it wrote them (put back, or never reconciled).';
 
 create function sync.deleting(p_chain public.sync_chains, p_entity public.sync_entities, p_policy text, p_gone bigint[]) returns bigint[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -59,7 +63,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from (select case when p_chain.deletes and p_entity.on_delete ->> 'policy' in ('hard', 'soft') then sync.asked_to_delete(p_entity, p_gone) else '{}' end as keys) a
 $$;
 comment on function sync.deleting(public.sync_chains, public.sync_entities, text, bigint[]) is
-  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to review.';
+  'Of the records that the source no longer has, those that this page deletes in one way: hard or soft, or puts to '
+  'review.';
 
 create function sync.deletes_to_review(p_chain public.sync_chains, p_entity public.sync_entities, p_gone bigint[]) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -83,7 +88,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where exists (select from public.uuid_mappings_enhanced m
                   where m.source_id = p_entity.source_id and m.entity_type = p_entity.entity_type and m.legacy_id = k and m.sync_status = 'active')
   on conflict (entity_id, legacy_id) do update
-     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the source.
+     -- What a person has decided to keep, and what was gone, is no record outside: only that is looked for in the
+     -- source.
      set gone_at = coalesce(s.gone_at, excluded.gone_at), outside = case when s.gone_at is null or s.outside then excluded.outside end, source_digest = null
 $$;
 comment on function sync.keep_gone(public.sync_entities, bigint[], bigint[]) is
@@ -113,7 +119,8 @@ begin
 end
 $$;
 comment on function sync.missing_keys(public.sync_chains, public.sync_entities, jsonb) is
-  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among its records.';
+  'Records that landed, of which anything is known, in the key range of a full pass''s page, and that are not among '
+  'its records.';
 
 create function sync.ask_for_missing(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb, p_gone bigint[], p_dry_run uuid)
 returns void
@@ -132,7 +139,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_missing(public.sync_chains, public.sync_entities, jsonb, bigint[], uuid) is
-  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. p_dry_run: the dry run that asks.';
+  'Has landed records that the source does not have deleted, and those that a full pass did not meet looked at. '
+  'p_dry_run: the dry run that asks.';
 
 create function sync.page_surplus(p_chain public.sync_chains, p_entity public.sync_entities, p_page jsonb) returns jsonb
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$

@@ -1,4 +1,5 @@
--- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has expected.
+-- Purpose: tell of pages that are tried again and again while they are, and at once of errors that nobody has
+--          expected.
 -- Locks:   the open alerts of these kinds.
 
 create function sync.tell_internal(p_chain public.sync_chains, p_error jsonb) returns void
@@ -12,7 +13,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from public.sync_executions x left join public.sync_entities e on e.id = p_chain.entity_id
    where x.id = p_chain.execution_id and not x.dry_run
 $$;
-comment on function sync.tell_internal(public.sync_chains, jsonb) is 'Opens or counts the alert internal_error about a page: at its first occurrence.';
+comment on function sync.tell_internal(public.sync_chains, jsonb) is
+  'Opens or counts the alert internal_error about a page: at its first occurrence.';
 
 create function sync.tell_retried_pages(p_source_id smallint, p_tries integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -60,7 +62,9 @@ begin
 end
 $$;
 comment on function sync.tell_retried_pages(smallint, integer) is
-  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after how many a chain is stopped.';
+  'Opens or counts the alert page_retried for pages that were tried in vain seven times, or as often as their job '
+  'says (retries), and closes it where none is any more: the page has landed, or its chain has ended. p_tries: after '
+  'how many a chain is stopped.';
 
 revoke all on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) from public;
 grant execute on function sync.tell_internal(public.sync_chains, jsonb), sync.tell_retried_pages(smallint, integer) to isthmus_worker;

@@ -105,7 +105,8 @@ begin
 end
 $$;
 comment on function sync.page_rejections(public.sync_entities, uuid, text) is
-  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, p_of_request: as for sync.load_records.';
+  'What the database, the present state of the target or a policy stopped of a page, as issues. p_dry_run, '
+  'p_of_request: as for sync.load_records.';
 
 create function sync.keep_decided(p_entity public.sync_entities, p_execution uuid, p_of_request text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -150,7 +151,8 @@ begin
 end
 $$;
 comment on function sync.keep_decided(public.sync_entities, uuid, text) is
-  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values that were not written.';
+  'What a policy has decided on a page where both sides had changed something: as decided conflicts, with the values '
+  'that were not written.';
 
 revoke all on function sync.page_rejections(public.sync_entities, uuid, text), sync.keep_decided(public.sync_entities, uuid, text),
   sync.page_overwritten() from public;

@@ -12,7 +12,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and not exists (select from pg_catalog.pg_index i where i.indrelid = f.conrelid and i.indisvalid and i.indpred is null and i.indkey[0] = any (f.conkey))
 $$;
 comment on function sync.unindexed_references(regclass) is
-  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to looks through their table. Null: none.';
+  'The columns that refer to rows of a table, and are the first of no index: whatever changes the value referred to '
+  'looks through their table. Null: none.';
 
 create function sync.shared_keys(p_held text, p_n integer, p_from integer, p_to integer) returns integer[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -30,7 +31,9 @@ begin
   return coalesce(v_places, '{}');
 end
 $$;
-comment on function sync.shared_keys(text, integer, integer, integer) is 'The indexes in which the target row of record p_n holds what another record of the slice is to get. p_held: sync.held_keys_sql.';
+comment on function sync.shared_keys(text, integer, integer, integer) is
+  'The indexes in which the target row of record p_n holds what another record of the slice is to get. p_held: '
+  'sync.held_keys_sql.';
 
 create function sync.stands(p_statement text, p_held text, p_n integer, p_value text, p_allowed integer[], p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -54,7 +57,8 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.stands(text, text, integer, text, integer[], integer, integer) is
-  'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or the row would hold what others are to get in more indexes than p_allowed.';
+  'Puts a stand-in into the row of record p_n; false, and nothing happened, when the target refuses the value, or '
+  'the row would hold what others are to get in more indexes than p_allowed.';
 
 create function sync.listed_stand_ins(p_entity public.sync_entities, p_schema text, p_field text, p_slot text, p_refers boolean, p_labels text[], p_from integer, p_to integer)
 returns text[]
@@ -75,7 +79,8 @@ begin
 end
 $$;
 comment on function sync.listed_stand_ins(public.sync_entities, text, text, text, boolean, text[], integer, integer) is
-  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is to hold; for a reference only what stands there.';
+  'Values that may stand in whatever is there now: the labels of an enum, and what the column holds elsewhere, or is '
+  'to hold; for a reference only what stands there.';
 
 create function sync.park(p_entity public.sync_entities, p_schema text, p_held text, p_n integer, p_from integer, p_to integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -131,7 +136,8 @@ exception when sqlstate 'IS003' then
 end
 $$;
 comment on function sync.park(public.sync_entities, text, text, integer, integer, integer) is
-  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
+  'Has the row of one record give up the unique values that others of the slice are to get, for stand-ins that the '
+  'target takes. False, and nothing happened: none of those tried would do. p_held: sync.held_keys_sql.';
 
 revoke all on function sync.unindexed_references(regclass), sync.shared_keys(text, integer, integer, integer),
   sync.stands(text, text, integer, text, integer[], integer, integer),

@@ -57,7 +57,8 @@ begin
 end
 $$;
 comment on function sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) is
-  'find_again of a dry run: records that the source no longer has and whose row is back, or has lost its mark, count as landed.';
+  'find_again of a dry run: records that the source no longer has and whose row is back, or has lost its mark, count '
+  'as landed.';
 
 revoke all on function sync.plan_landed(uuid, public.sync_entities, jsonb), sync.plan_found(uuid, public.sync_entities, jsonb),
   sync.plan_again(uuid, public.sync_entities, bigint[], uuid[]) from public;

@@ -80,7 +80,8 @@ begin
 end
 $$;
 comment on function sync.plan_released(public.sync_executions, smallint, bigint[]) is
-  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would land; at most 10,000 records. p_parent, p_parents: only for these.';
+  'release_waiting of a dry run: what waits, in the queue or by this plan, for a parent that has landed or would '
+  'land; at most 10,000 records. p_parent, p_parents: only for these.';
 
 revoke all on function sync.plan_released(public.sync_executions, smallint, bigint[]), sync.waited_for(uuid, smallint),
   sync.planned_to_land(uuid, public.sync_entities, bigint[]) from public;

@@ -7,7 +7,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     select c.deletes, n.key, sum(n.value::numeric) as n from public.sync_chains c cross join lateral jsonb_each_text(c.counts) n
      where c.execution_id = p_execution and c.entity_id = p_entity.id group by c.deletes, n.key
   ), counted as (
-    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at by itself.
+    -- What leaves its predicate is deleted page by page, what the source no longer has at the end: each is looked at
+    -- by itself.
     select 'delete' as kind, null as field, deletes, n as records from pages where key = 'deleted'
     union all select 'null', substr(key, 8), false, sum(n) from pages where key like 'nulled %' group by key
     union all select 'overwrite', null, false, sum(n) from pages where key = 'overwritten' and sync.counts_overwritten(p_entity)
@@ -54,7 +55,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     'brakes', sync.foretold_brakes(p_execution, p_entity))
 $$;
 comment on function sync.plan_report(uuid, public.sync_entities) is
-  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be inserted and updated, and what the brake would stop. No values of a row.';
+  'What a dry run found for one entity: counts, why, up to 20 legacy ids of each, the money of what would be '
+  'inserted and updated, and what the brake would stop. No values of a row.';
 
 create function sync.forget_plan(p_execution uuid, p_entity_id smallint, p_rows integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -132,7 +134,8 @@ begin
 end
 $$;
 comment on function sync.commit_plan(uuid, bigint, integer, integer) is
-  'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the execution.';
+  'The last chain of a dry run: reports entity by entity, forgets what it had noted of the records, and finishes the '
+  'execution.';
 
 revoke all on function sync.foretold_brakes(uuid, public.sync_entities), sync.plan_report(uuid, public.sync_entities),
   sync.commit_plan(uuid, bigint, integer, integer), sync.forget_plan(uuid, smallint, integer), sync.forget_closed_plans(integer) from public;

@@ -1,4 +1,5 @@
--- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to sync_pending_keys, for this execution alone.
+-- Purpose: the pages of a dry run: what a page would do goes to sync_planned_records, what it would ask for to
+--          sync_pending_keys, for this execution alone.
 -- Locks:   the chain's row; the execution's row when a chain closes.
 
 create function sync.is_known(p_execution uuid, p_entity_id smallint, p_legacy_id bigint) returns boolean
@@ -8,7 +9,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       or exists (select from public.sync_conflicts c
                   where c.entity_id = p_entity_id and c.source_record_id = p_legacy_id and c.state in ('waiting', 'open'))
 $$;
-comment on function sync.is_known(uuid, smallint, bigint) is 'Whether a record is in the queue or has been planned in this execution.';
+comment on function sync.is_known(uuid, smallint, bigint) is
+  'Whether a record is in the queue or has been planned in this execution.';
 
 create function sync.newly_stopped(p_execution uuid, p_entity_id smallint) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -25,7 +27,8 @@ begin
 end
 $$;
 comment on function sync.newly_stopped(uuid, smallint) is
-  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows as stopped by it.';
+  'Of the records that something stops on a page of a dry run, those that neither this execution nor the queue knows '
+  'as stopped by it.';
 
 create function sync.note_planned(p_execution uuid, p_entity public.sync_entities, p_outside bigint[], p_gone bigint[], p_page jsonb)
 returns void
@@ -110,7 +113,8 @@ begin
 end
 $$;
 comment on function sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb) is
-  'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of them: the rest is counted in sync_page_log.';
+  'Notes what would become of the records of a page. Unchanged and absent ones only where something else is known of '
+  'them: the rest is counted in sync_page_log.';
 
 create function sync.plan_page(p_chain uuid, p_lease bigint, p_records text, p_issues jsonb, p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -161,7 +165,8 @@ begin
 end
 $$;
 comment on function sync.plan_page(uuid, bigint, text, jsonb, jsonb) is
-  'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the application or of the sync''s memory is written.';
+  'commit_page of a dry run: the same statements over shadows; what came of it is noted, and nothing of the '
+  'application or of the sync''s memory is written.';
 
 create function sync.plan_join_page(p_chain uuid, p_lease bigint, p_keys bigint[], p_page jsonb) returns jsonb
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -188,7 +193,8 @@ begin
 end
 $$;
 comment on function sync.plan_join_page(uuid, bigint, bigint[], jsonb) is
-  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of joined rows.';
+  'commit_join_page of a dry run: the records to read again are asked for in the plan alone, and nothing is noted of '
+  'joined rows.';
 
 revoke all on function sync.plan_page(uuid, bigint, text, jsonb, jsonb), sync.plan_join_page(uuid, bigint, bigint[], jsonb),
   sync.note_planned(uuid, public.sync_entities, bigint[], bigint[], jsonb), sync.newly_stopped(uuid, smallint),

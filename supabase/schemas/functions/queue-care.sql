@@ -45,7 +45,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.alert_old_records(smallint, integer) is 'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for the others.';
+comment on function sync.alert_old_records(smallint, integer) is
+  'Raises the alert queue_old for entities with records that have been in the queue for so long, and closes it for '
+  'the others.';
 
 create function sync.replay(p_entity_type text default null, p_rule text default null, p_type public.conflict_type_enum default null) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -64,7 +66,8 @@ begin
 end
 $$;
 comment on function sync.replay(text, text, public.conflict_type_enum) is
-  'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
+  'Has records of the queue read again now, all or some: of one entity, stopped by one rule, of one type. Returns '
+  'how many; the next tick reads them. For the SQL editor, and npm run sync -- replay.';
 
 create function sync.release_waiting(p_source_id smallint) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -88,7 +91,8 @@ begin
     insert into public.sync_pending_keys (entity_id, legacy_id, reason)
     select r.entity_id, r.source_record_id, 'released'
       from (
-        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are released.
+        -- From one parent to the next: of 200,000 records that wait for one parent only those are looked at that are
+        -- released.
         with recursive parent as (
           (select c.parent_legacy_id as id from public.sync_conflicts c
             where c.state = 'waiting' and c.parent_entity_id = v_entity.id order by c.parent_legacy_id limit 1)
@@ -120,7 +124,8 @@ begin
 end
 $$;
 comment on function sync.release_waiting(smallint) is
-  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: safe to run at any time.';
+  'Asks for waiting records whose parent has landed to be read again, at most 10,000 of them. A query, not a signal: '
+  'safe to run at any time.';
 
 create function sync.record_warnings(p_entity_id smallint, p_execution uuid, p_warnings jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -142,7 +147,8 @@ begin
 end
 $$;
 comment on function sync.record_warnings(smallint, uuid, jsonb) is
-  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and forgets those that no longer do.';
+  'Notes which records of a page have landed although they break a rule, or otherwise than they were written, and '
+  'forgets those that no longer do.';
 
 revoke all on function sync.retry_due(smallint), sync.count_queue(smallint), sync.alert_old_records(smallint, integer),
   sync.replay(text, text, public.conflict_type_enum), sync.release_waiting(smallint), sync.record_warnings(smallint, uuid, jsonb) from public;

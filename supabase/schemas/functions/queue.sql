@@ -45,21 +45,25 @@ begin
 end
 $$;
 comment on function sync.collect_issues(public.sync_entities, jsonb) is
-  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
+  'What stops records of a page, into pg_temp.page_issues: [{k, state, type, field, rule, policy, retry, remedy, '
+  'data, evidence, parent, parentId, digest}]; evidence: {seen, source, target, left, record}.';
 
 create function sync.next_attempt(p_class text, p_attempts integer) returns timestamptz
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time, up to a day.
+  -- Whether somebody has changed a constraint or trigger nobody tells: after 5 minutes, then twice as long each time,
+  -- up to a day.
   select case when p_class in ('target', 'clash') then now() + least(interval '1 day', interval '5 minutes' * 2 ^ least(p_attempts - 1, 20)) end
 $$;
-comment on function sync.next_attempt(text, integer) is 'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
+comment on function sync.next_attempt(text, integer) is
+  'When a record is read again though nothing told that its cause is gone; null: only when something tells.';
 
 create function sync.enter_queue(p_entity_id smallint) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select pg_advisory_xact_lock_shared('public.sync_conflicts'::regclass::oid::integer, p_entity_id)
 $$;
 comment on function sync.enter_queue(smallint) is
-  'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back meanwhile (sync.check_decision).';
+  'Said by a page before it opens rows of the queue, which nobody sees until its commit: no decision is put back '
+  'meanwhile (sync.check_decision).';
 
 create function sync.waits_for(p_entity_id smallint, p_dry_run uuid, p_legacy_id bigint) returns bigint
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -77,7 +81,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by w.rank limit 1
 $$;
 comment on function sync.waits_for(smallint, uuid, bigint) is
-  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique value. Null: none. p_dry_run: as this dry run has planned it.';
+  'The record of the same entity that a record of the queue waits for: its parent, or the one that holds its unique '
+  'value. Null: none. p_dry_run: as this dry run has planned it.';
 
 create function sync.queue_rows(p_entity_id smallint, p_legacy_ids bigint[]) returns uuid[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -91,7 +96,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       select c.id from public.sync_conflicts c where c.entity_id = p_entity_id and c.source_record_id = k and c.standing
       offset 0) c
 $$;
-comment on function sync.queue_rows(smallint, bigint[]) is 'The rows of the queue that are live or stand for these records of an entity.';
+comment on function sync.queue_rows(smallint, bigint[]) is
+  'The rows of the queue that are live or stand for these records of an entity.';
 
 create function sync.clash_keys(p_new bigint[]) returns setof bigint
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -104,7 +110,8 @@ begin
 end
 $$;
 comment on function sync.clash_keys(bigint[]) is
-  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold it.';
+  'Of records that a page puts into the queue anew, those that clash for a unique value, with the records that hold '
+  'it.';
 
 create function sync.ask_for_circles(p_entity public.sync_entities, p_dry_run uuid, p_new bigint[], p_longest integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
@@ -114,7 +121,8 @@ declare
   v_circle bigint[];
   v_too_long text;
 begin
-  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a page takes is.
+  -- A circle closes with the record that comes into the queue last. What is followed is bounded, as a circle that a
+  -- page takes is.
   with recursive met as (
     select k from unnest(p_new) k
     union
@@ -147,7 +155,9 @@ begin
 end
 $$;
 comment on function sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer) is
-  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: the dry run that asks.';
+  'Asks for the records that wait for each other in a circle, for their parent or for a unique value, to be read in '
+  'one page: the circles that the records p_new have closed. p_longest: how many records a page takes. p_dry_run: '
+  'the dry run that asks.';
 
 create function sync.queue_records(p_entity public.sync_entities, p_execution uuid, p_page_size integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -228,8 +238,9 @@ begin
     from pg_temp.page_queued q join pg_temp.page_issues i on i.k = q.k where i.evidence is not null and not i.settled
   on conflict (conflict_id) do update set record = excluded.record;
 
-  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution: beside the one that
-  -- holds the value, a record of a circle lacks its parent, beside the parent the value, and so on without an end.
+  -- Two records may hold what the other one is to get: read together, they can change places. Once in an execution:
+  -- beside the one that holds the value, a record of a circle lacks its parent, beside the parent the value, and so
+  -- on without an end.
   insert into public.sync_pending_keys (entity_id, legacy_id, reason)
   select p_entity.id, k, 'clash'
     from sync.clash_keys(array(
@@ -266,7 +277,8 @@ begin
 end
 $$;
 comment on function sync.lock_queued(smallint, bigint[]) is
-  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what the page has done.';
+  'Locks what the queue has of a page''s records: a decision under way is waited for, and one that follows sees what '
+  'the page has done.';
 
 revoke all on function sync.enter_queue(smallint), sync.queue_rows(smallint, bigint[]),
   sync.ask_for_circles(public.sync_entities, uuid, bigint[], integer), sync.waits_for(smallint, uuid, bigint),

@@ -27,7 +27,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
   select coalesce(jsonb_object_agg(slot, version - 1), '{}') from taken
 $$;
 comment on function sync.take_slots(smallint, smallint[]) is
-  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: version}.';
+  'Locks slots to the end of the transaction and counts its commit. Returns the versions that they had: {slot: '
+  'version}.';
 
 create function sync.raise_records_moved() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -49,7 +50,8 @@ begin
 end
 $$;
 comment on function sync.hold_records(smallint, jsonb) is
-  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when one has moved on since.';
+  'Locks the slots of a page''s records, as slot_versions gave them before the source was read. Raises IS011 when '
+  'one has moved on since.';
 
 create function sync.compare_records(p_entity_id smallint, p_versions jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -78,7 +80,9 @@ begin
 end
 $$;
 comment on function sync.lock_records(smallint, bigint[], integer) is
-  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so long without a statement the server ends the transaction, so that it never stands in the way of others for longer.';
+  'Locks the slots of some records to the end of the transaction, whatever their versions. p_idle_seconds: after so '
+  'long without a statement the server ends the transaction, so that it never stands in the way of others for '
+  'longer.';
 
 revoke all on function sync.slots_of(bigint[]), sync.slot_versions(smallint, bigint[]), sync.take_slots(smallint, smallint[]),
   sync.raise_records_moved(), sync.hold_records(smallint, jsonb), sync.compare_records(smallint, jsonb),

@@ -23,14 +23,17 @@ begin
     end, 'other');
 end
 $$;
-comment on function sync.category_of_state(text) is 'The category of a SQLSTATE: what the sync does about it stands in docs/errors.md.';
+comment on function sync.category_of_state(text) is
+  'The category of a SQLSTATE: what the sync does about it stands in docs/errors.md.';
 
 create function sync.passes_by_itself(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- An internal error passes where a pooler says so, or a catalog that changes under a connection; within a function it may stay.
+  -- An internal error passes where a pooler says so, or a catalog that changes under a connection; within a function
+  -- it may stay.
   select sync.category_of_state(p_sqlstate) in ('transient', 'limit') and p_sqlstate !~ '^XX'
 $$;
-comment on function sync.passes_by_itself(text) is 'Whether a statement of ours that ends so within the database may come through at the next try.';
+comment on function sync.passes_by_itself(text) is
+  'Whether a statement of ours that ends so within the database may come through at the next try.';
 
 create function sync.category_of_code(p_code text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -49,7 +52,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
       when p_code in ('SOURCE_REFUSED', 'TARGET_REFUSED') then 'other'
     end, 'other')
 $$;
-comment on function sync.category_of_code(text) is 'The category of an error code: what the sync does about it stands in docs/errors.md.';
+comment on function sync.category_of_code(text) is
+  'The category of an error code: what the sync does about it stands in docs/errors.md.';
 
 revoke all on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) from public;
 grant execute on function sync.category_of_state(text), sync.passes_by_itself(text), sync.category_of_code(text) to isthmus_worker;

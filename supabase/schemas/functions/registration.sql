@@ -30,7 +30,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    where e.definition_hash is distinct from excluded.definition_hash or e.columns is distinct from excluded.columns
 $$;
 comment on function sync.register_entities(smallint, jsonb) is
-  'Writes the entity definitions that have changed, and resolves their column types from the catalog. A column that is missing has none: the check of the contract keeps its entity from running.';
+  'Writes the entity definitions that have changed, and resolves their column types from the catalog. A column that '
+  'is missing has none: the check of the contract keeps its entity from running.';
 
 create function sync.open_entity(p_entity_id smallint, p_dry_run boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -53,7 +54,8 @@ begin
 end
 $$;
 comment on function sync.open_entity(smallint, boolean) is
-  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. p_dry_run: only tells whether it would.';
+  'Allows minting for an entity whose target table is empty. Raises IS021 when it holds rows nobody has adopted. '
+  'p_dry_run: only tells whether it would.';
 
 revoke all on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) from public;
 grant execute on function sync.register_entities(smallint, jsonb), sync.open_entity(smallint, boolean) to isthmus_worker;

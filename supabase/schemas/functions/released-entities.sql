@@ -12,7 +12,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where x.privilege_type = 'TRIGGER' and x.grantee <> c.relowner
 $$;
 comment on function sync.may_hang_triggers(regclass) is
-  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, authenticated and service_role have it on each table of public.';
+  'Who besides its owner has the right TRIGGER on a table or one of its partitions. On a new Supabase project anon, '
+  'authenticated and service_role have it on each table of public.';
 
 create function sync.grant_released(p_table text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -27,7 +28,8 @@ begin
     return;
   end if;
   execute format('revoke all on %s from isthmus_decisions', v_table);
-  -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever writes there.
+  -- Through such a right anybody can hang a function of theirs on the table. It would run with the rights of whoever
+  -- writes there.
   for v_open in select * from sync.may_hang_triggers(v_table::regclass) loop
     execute format('revoke trigger on %s from %s cascade', v_open.of_table, case when v_open.grantee = 0 then 'public' else v_open.grantee::regrole::text end);
   end loop;
@@ -52,7 +54,9 @@ begin
   end loop;
 end
 $$;
-comment on function sync.grant_released(text) is 'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the schemas that its types stand in.';
+comment on function sync.grant_released(text) is
+  'Gives isthmus_decisions exactly the rights on a table that its releases say, and both roles the use of the '
+  'schemas that its types stand in.';
 
 create function sync.own_tables() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -63,7 +67,8 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
     'sync_released_entities', 'sync_reports', 'sync_retention', 'sync_row_states', 'sync_rule_overrides', 'sync_side_effects', 'sync_sources',
     'sync_ticks', 'sync_totals', 'sync_warnings', 'uuid_mappings_enhanced']
 $$;
-comment on function sync.own_tables() is 'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
+comment on function sync.own_tables() is
+  'The tables of the sync itself, which no entity fills. An application''s own table may have any other name.';
 
 create function sync.release_entity(p_entity text, p_table text, p_columns text[], p_deletes boolean) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -96,7 +101,8 @@ begin
 end
 $$;
 comment on function sync.release_entity(text, text, text[], boolean) is
-  'The owner lets decisions on an entity read and write these columns of this table, and no others. npm run sync -- grants prints the call. Called again, it narrows as well as widens.';
+  'The owner lets decisions on an entity read and write these columns of this table, and no others. npm run sync -- '
+  'grants prints the call. Called again, it narrows as well as widens.';
 
 create function sync.withdraw_entity(p_entity text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -107,7 +113,8 @@ begin
   perform sync.grant_released(v_table);
 end
 $$;
-comment on function sync.withdraw_entity(text) is 'The owner takes a release back: decisions on the entity are refused from then on.';
+comment on function sync.withdraw_entity(text) is
+  'The owner takes a release back: decisions on the entity are refused from then on.';
 
 create function sync.released_entity(p_entity_id smallint) returns public.sync_entities
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -139,7 +146,8 @@ begin
 end
 $$;
 comment on function sync.released_entity(smallint) is
-  'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond them.';
+  'An entity with the table and columns that its owner has released. Raises IS022 when its definition goes beyond '
+  'them.';
 
 revoke all on function sync.may_hang_triggers(regclass), sync.own_tables(), sync.grant_released(text),
   sync.release_entity(text, text, text[], boolean), sync.withdraw_entity(text), sync.released_entity(smallint) from public;

@@ -47,8 +47,8 @@ begin
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_alerts', v_count);
 
-  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds such a row, as a
-  -- decision that is being made does, they are left for the next time.
+  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds
+  -- such a row, as a decision that is being made does, they are left for the next time.
   begin
     delete from public.sync_executions where id = any (array(
       select e.id from (select x.* from public.sync_executions x
@@ -72,7 +72,8 @@ begin
 end
 $$;
 comment on function sync.remove_aged(integer) is
-  'Removes history that is older than public.sync_retention says, up to p_rows rows of each table; returns how many went, by table.';
+  'Removes history that is older than public.sync_retention says, up to p_rows rows of each table; returns how many '
+  'went, by table.';
 
 create function sync.remove_history() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -85,6 +86,7 @@ exception when others then
 end
 $$;
 comment on function sync.remove_history() is
-  'Removes some of the history that is older than public.sync_retention says, and opens or closes the alert history_kept. The job isthmus-remove-history runs it every minute.';
+  'Removes some of the history that is older than public.sync_retention says, and opens or closes the alert '
+  'history_kept. The job isthmus-remove-history runs it every minute.';
 
 revoke all on function sync.remove_aged(integer), sync.remove_history() from public;

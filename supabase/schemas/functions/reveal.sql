@@ -8,7 +8,8 @@ declare
   v_caller   name := sync.calling_role();
   v_owner    oid := (select relowner from pg_class where oid = 'public.sync_conflict_values'::regclass);
 begin
-  -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the table.
+  -- Whoever comes through the Data API needs the role of a reviewer; others see the values only where they own the
+  -- table.
   if not pg_has_role(v_caller, v_owner, 'usage') and not (v_caller = 'authenticated' and sync.caller_role() is not distinct from 'reviewer') then
     raise exception 'only reviewers see unmasked values' using errcode = '42501';
   end if;
@@ -23,7 +24,8 @@ begin
 end
 $$;
 comment on function sync.reveal(uuid) is
-  'The differing values of a conflict, unmasked and whole: {field: {seen, source, target}}. Leaves a row in sync_audit. select sync.reveal(''<id>'').';
+  'The differing values of a conflict, unmasked and whole: {field: {seen, source, target}}. Leaves a row in '
+  'sync_audit. select sync.reveal(''<id>'').';
 
 revoke all on function sync.reveal(uuid) from public;
 grant execute on function sync.reveal(uuid) to authenticated;

@@ -12,7 +12,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    order by c.due_at limit p_limit
 $$;
 comment on function sync.overdue_chains(integer) is
-  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at once send the same deduplication id.';
+  'The sweep: the messages that are overdue. Nothing is marked before the queue has accepted them: two sweeps at '
+  'once send the same deduplication id.';
 
 create function sync.note_sends(p_lease_seconds integer, p_sends jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -40,14 +41,16 @@ begin
 end
 $$;
 comment on function sync.note_sends(integer, jsonb) is
-  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to be sent again after a growing pause.';
+  'Marks chains by what the queue said of their messages ({chain, page, sends, refusal}): accepted, or refused, to '
+  'be sent again after a growing pause.';
 
 create function sync.tell_refused_sends(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_told jsonb;
 begin
-  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is over.
+  -- A blip of a minute is nobody's work. What QStash refuses with a reason stays until somebody acts, or the day is
+  -- over.
   select jsonb_build_object('chains', count(*), 'since', min(c.waits_since), 'error', (array_agg(c.refusal order by c.refusals desc))[1])
     into v_told
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id
@@ -66,7 +69,8 @@ begin
 end
 $$;
 comment on function sync.tell_refused_sends(smallint) is
-  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it does again.';
+  'Opens the alert queue_refused while the queue does not accept what the open chains send, and closes it when it '
+  'does again.';
 
 create function sync.unclaimed_chains(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -76,7 +80,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   having count(*) > 0
 $$;
 comment on function sync.unclaimed_chains(smallint) is
-  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; null: none.';
+  'How many open chains the queue has accepted more than one message of and no function has taken, and since when; '
+  'null: none.';
 
 create function sync.tell_unrun_pages(p_source_id smallint) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -89,7 +94,8 @@ begin
     from public.sync_chains c join public.sync_executions e on e.id = c.execution_id join public.sync_entities n on n.id = c.entity_id
    where c.state = 'open' and c.unclaimed > 1 and c.refusals = 0 and c.waits_since <= clock_timestamp() - c_patience and e.source_id = p_source_id and not sync.is_held(c)
   having count(*) > 0;
-  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more than once by then.
+  -- A queue that is slow brings one page or another meanwhile; from one that brings none, each has been sent more
+  -- than once by then.
   if v_told is not null and (
        exists (select from public.sync_chains o join public.sync_executions x on x.id = o.execution_id
                 where x.source_id = p_source_id and x.status = 'running' and o.state = 'open' and o.lease_until > clock_timestamp())
@@ -109,7 +115,8 @@ begin
 end
 $$;
 comment on function sync.tell_unrun_pages(smallint) is
-  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was run, and closes it when one is.';
+  'Opens the alert pages_not_run where the queue has accepted pages more than once for eight minutes and none was '
+  'run, and closes it when one is.';
 
 create function sync.take_look(p_source_id smallint, p_what text, p_seconds integer) returns boolean
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -134,7 +141,9 @@ create function sync.note_dead_letters(p_source_id smallint, p_ids jsonb) return
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_queue_looks set dead_letters = array(select jsonb_array_elements_text(p_ids)) where source_id = p_source_id and what = 'dead_letters'
 $$;
-comment on function sync.note_dead_letters(smallint, jsonb) is 'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once more.';
+comment on function sync.note_dead_letters(smallint, jsonb) is
+  'Remembers which dead letters QStash holds, when they have been told: who is killed in between tells them once '
+  'more.';
 
 revoke all on function sync.overdue_chains(integer), sync.note_sends(integer, jsonb), sync.tell_refused_sends(smallint),
   sync.unclaimed_chains(smallint), sync.tell_unrun_pages(smallint), sync.take_look(smallint, text, integer), sync.new_dead_letters(smallint, jsonb),

@@ -1,9 +1,10 @@
--- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what would refuse
---          them, without touching the application's tables.
+-- Purpose: temporary tables over which the statements of a load run in a dry run: what they would find, and what
+--          would refuse them, without touching the application's tables.
 --
 -- A shadow's constraints are named as those of its table: what a statement meets there it would meet in earnest. It
--- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it, nor are the
--- application's triggers. Foreign keys are asked by statements: what they refer to is planned, or stands in tables of the target.
+-- has the columns that the sync owns, because it may read no others; constraints that involve others are not in it,
+-- nor are the application's triggers. Foreign keys are asked by statements: what they refer to is planned, or stands
+-- in tables of the target.
 
 create function sync.shadow_columns(p_entity public.sync_entities) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -36,7 +37,8 @@ begin
                                     case when a.attnotnull then ' not null' end), ', ' order by a.attnum))
       from pg_catalog.pg_attribute a
      where a.attrelid = v_table and a.attnum > 0 and not a.attisdropped and sync.are_owned(p_entity, v_table, array[a.attnum]));
-  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names beside.
+  -- An index of the target may be called like a temporary table of ours, so these have numbers, and their names
+  -- beside.
   for v_index in
     select u.name, row_number() over () as n,
            'create unique index page_shadow_key_' || row_number() over ()
@@ -59,7 +61,8 @@ begin
 end
 $$;
 comment on function sync.create_shadow(public.sync_entities) is
-  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names are their comments).';
+  'pg_temp.page_shadow: the owned columns of the target table, with NOT NULL, CHECKs and unique indexes (their names '
+  'are their comments).';
 
 create function sync.shadow_page(p_execution uuid, p_entity public.sync_entities, p_left bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -159,7 +162,8 @@ begin
 end
 $$;
 comment on function sync.clash_statements(uuid, public.sync_entities) is
-  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and planned ones. $1, $2: the slice.';
+  'The statements that put into the shadow whatever a slice''s new values could clash with: rows of the target, and '
+  'planned ones. $1, $2: the slice.';
 
 create function sync.refuse_dangling(p_constraint text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -167,7 +171,8 @@ begin
   raise exception using errcode = '23503', message = 'the row that is referred to would not be there', constraint = p_constraint;
 end
 $$;
-comment on function sync.refuse_dangling(text) is 'Raises, for a plan, what a foreign key of this name would raise in earnest.';
+comment on function sync.refuse_dangling(text) is
+  'Raises, for a plan, what a foreign key of this name would raise in earnest.';
 
 create function sync.reference_statements(p_execution uuid, p_entity public.sync_entities) returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -194,7 +199,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      and cardinality(c.conkey) = 1 and sync.are_owned(p_entity, c.conrelid, c.conkey) and has_column_privilege(c.confrelid, id.attnum, 'select')
 $$;
 comment on function sync.reference_statements(uuid, public.sync_entities) is
-  'The statements by which a plan asks the foreign keys of the target table, to ids of tables that the sync may read. $1, $2: the slice.';
+  'The statements by which a plan asks the foreign keys of the target table, to ids of tables that the sync may '
+  'read. $1, $2: the slice.';
 
 revoke all on function sync.shadow_columns(public.sync_entities), sync.shadow_values(public.sync_entities), sync.create_shadow(public.sync_entities),
   sync.shadow_page(uuid, public.sync_entities, bigint[]), sync.clash_statements(uuid, public.sync_entities), sync.refuse_dangling(text),

@@ -1,5 +1,6 @@
--- Purpose: compare what the target knows of an entity's records with itself: its mappings, row states and rows. What somebody has lost, put
---          back or changed on one of these sides is found, mapped again where it is certain, or told.
+-- Purpose: compare what the target knows of an entity's records with itself: its mappings, row states and rows. What
+--          somebody has lost, put back or changed on one of these sides is found, mapped again where it is certain,
+--          or told.
 -- Locks:   none beyond those of the statements. Application rows are read, never locked.
 
 create function sync.unmarked_sql(p_entity public.sync_entities) returns text
@@ -10,7 +11,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       and (select to_jsonb(x.*) || %1$L::jsonb <> to_jsonb(x.*) from (select %2$s) x))', (sync.kept_marks(p_entity)).marks, sync.owned_columns(p_entity)) else 'false' end
 $$;
 comment on function sync.unmarked_sql(public.sync_entities) is
-  'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark that the sync gave it.';
+  'SQL: whether the target row t of a record that was deleted in the source (row state s) no longer has the mark '
+  'that the sync gave it.';
 
 create function sync.differing_sides(p_entity public.sync_entities, p_from bigint, p_to bigint) returns bigint[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -41,7 +43,8 @@ begin
 end
 $$;
 comment on function sync.differing_sides(public.sync_entities, bigint, bigint) is
-  'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are compared: nothing is joined.';
+  'Buckets of 4,096 legacy ids in which mappings, row states and target rows are not the same records. Sums are '
+  'compared: nothing is joined.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.strayed_records(p_entity_id smallint, p_from bigint, p_to bigint, p_limit integer, p_dry_run uuid)
@@ -102,7 +105,10 @@ begin
 end
 $$;
 comment on function sync.strayed_records(smallint, bigint, bigint, integer, uuid) is
-  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to another row). p_dry_run: as for sync.known_records.';
+  'Records in a key range of which the target''s own sides do not agree. state_lost: mapped, and nothing else is '
+  'known. mapping_lost: known, and not mapped as landed. returned: deleted, and the row is there. unmapped: a row '
+  'with a legacy id that nothing maps (as_left: it holds what the sync left; taken: its legacy id is mapped to '
+  'another row). p_dry_run: as for sync.known_records.';
 
 create function sync.map_found(p_entity public.sync_entities, p_mapped jsonb) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -113,7 +119,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
    order by x.k
   on conflict do nothing
 $$;
-comment on function sync.map_found(public.sync_entities, jsonb) is 'Maps records again whose mapping somebody has removed: [{k, id}].';
+comment on function sync.map_found(public.sync_entities, jsonb) is
+  'Maps records again whose mapping somebody has removed: [{k, id}].';
 
 create function sync.map_again(p_entity public.sync_entities, p_unmapped bigint[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -144,7 +151,8 @@ begin
 end
 $$;
 comment on function sync.ask_for_unmapped_parents() is
-  'Asks for the parents that records of a page wait for although they have landed: somebody has removed their mappings, and reading them puts these right.';
+  'Asks for the parents that records of a page wait for although they have landed: somebody has removed their '
+  'mappings, and reading them puts these right.';
 
 -- Settings are pinned as they are where rows are loaded.
 create function sync.find_again(p_entity public.sync_entities, p_absent bigint[], p_ids uuid[]) returns void
@@ -198,7 +206,8 @@ begin
 end
 $$;
 comment on function sync.find_again(public.sync_entities, bigint[], uuid[]) is
-  'Before records that the source no longer has are judged: maps those again whose row is there, and forgets those of which nothing is. p_ids: the ids that the sync makes for them.';
+  'Before records that the source no longer has are judged: maps those again whose row is there, and forgets those '
+  'of which nothing is. p_ids: the ids that the sync makes for them.';
 
 create function sync.tell_digest(p_execution uuid, p_entity public.sync_entities, p_edits jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -235,7 +244,8 @@ begin
 end
 $$;
 comment on function sync.tell_digest(uuid, public.sync_entities, jsonb) is
-  'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before ({share, records}); closes them when that is over.';
+  'At the end of a digest: alerts for rows that nothing maps, and for far more edits than at the comparison before '
+  '({share, records}); closes them when that is over.';
 
 revoke all on function sync.unmarked_sql(public.sync_entities), sync.differing_sides(public.sync_entities, bigint, bigint),
   sync.strayed_records(smallint, bigint, bigint, integer, uuid), sync.map_found(public.sync_entities, jsonb),

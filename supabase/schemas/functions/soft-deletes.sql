@@ -1,4 +1,5 @@
--- Purpose: mark the rows of records that the source no longer has, where the entity's policy is soft, and read back whether the marks hold.
+-- Purpose: mark the rows of records that the source no longer has, where the entity's policy is soft, and read back
+--          whether the marks hold.
 -- Locks:   the target rows of the page, which sync.load_records has locked.
 
 -- Settings are pinned as they are where rows are loaded.
@@ -22,7 +23,8 @@ begin
 end
 $$;
 comment on function sync.kept_marks(public.sync_entities) is
-  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if not, the values as they are given). Null: it marks nothing.';
+  'How an entity marks deleted records: the values as its columns keep them, and whether these hold them exactly (if '
+  'not, the values as they are given). Null: it marks nothing.';
 
 create function sync.soft_statements(p_entity public.sync_entities, p_dry_run uuid) returns text[]
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -54,7 +56,8 @@ begin
        where t.id = any (array(select q.id from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft' and q.written <> '{}'))
     $q$, v_target, v_sets) end,
     'set constraints all immediate',
-    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in the row.
+    -- Read back after triggers: a mark that does not hold is undone as a whole, so that no attempt leaves a trace in
+    -- the row.
     case when v_sets is not null then format($q$
       with after as (
         select q.n, t.id is null or t.xmin = q.held or o.now || %3$L::jsonb <> o.now as cancelled,
@@ -67,8 +70,8 @@ begin
       update pg_temp.page_plan q set cancelled = a.cancelled, otherwise = a.otherwise from after a where a.n = q.n
     $q$, sync.row_probe(p_entity, v_schema, 'q.id'), sync.owned_columns(p_entity), v_marks, v_prints) end,
     'select sync.refuse_writes($1, $2)',
-    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of hashes
-    -- nothing is left that could fit, so then every field counts as changed.
+    -- As if the source had said so: a record that returns is set back by the same comparison as any other change. Of
+    -- hashes nothing is left that could fit, so then every field counts as changed.
     format($q$
       insert into %1$I.sync_row_states as s (entity_id, legacy_id, seen, "left", gone_at)
       select %2$s, q.legacy_id, '{}', '{}', now() from pg_temp.page_plan q where q.n between $1 and $2 and q.action = 'soft'
@@ -87,7 +90,8 @@ begin
 end
 $$;
 comment on function sync.soft_statements(public.sync_entities, uuid) is
-  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
+  'The statements that mark a slice of deleted records in their rows, and forget those whose rows are gone: plan, '
+  'mark, row states. $1, $2: the slice. p_dry_run: as for leave_statements.';
 
 revoke all on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) from public;
 grant execute on function sync.kept_marks(public.sync_entities), sync.soft_statements(public.sync_entities, uuid) to isthmus_worker;

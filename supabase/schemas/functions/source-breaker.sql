@@ -13,7 +13,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                   where f like '%: SOURCE_UNAVAILABLE')
 $$;
 comment on function sync.asks_source(smallint) is
-  'Whether a tick looks at the source before all else: a job is due, or a page, a job or the tick before has met a source that does not answer, or that is told.';
+  'Whether a tick looks at the source before all else: a job is due, or a page, a job or the tick before has met a '
+  'source that does not answer, or that is told.';
 
 create function sync.refuses(p_source_id smallint) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -55,7 +56,8 @@ begin
 end
 $$;
 comment on function sync.note_source(smallint, jsonb, text) is
-  'What a look at the source has found: p_refusal, or that it answers. The first look that it answers lets pages and jobs go on at once; the alert source_refuses closes by the second in a row.';
+  'What a look at the source has found: p_refusal, or that it answers. The first look that it answers lets pages and '
+  'jobs go on at once; the alert source_refuses closes by the second in a row.';
 
 revoke all on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) from public;
 grant execute on function sync.asks_source(smallint), sync.refuses(smallint), sync.note_source(smallint, jsonb, text) to isthmus_worker;

@@ -1,9 +1,10 @@
 -- Purpose: values that stand in a column for a moment, of whatever type, in place of one that another row is to get.
 -- Locks:   none.
 --
--- A stand-in is found by the text of a value, not by its type: characters give way to others of their kind (digits, small letters,
--- capitals), a few at a time, or some are added; and what the type reads of such a text is a value that looks like the one
--- before. So a code stays a code, an address an address, and a CHECK that lets the one pass is likely to let the other pass.
+-- A stand-in is found by the text of a value, not by its type: characters give way to others of their kind (digits,
+-- small letters, capitals), a few at a time, or some are added; and what the type reads of such a text is a value
+-- that looks like the one before. So a code stays a code, an address an address, and a CHECK that lets the one pass
+-- is likely to let the other pass.
 
 create function sync.mutated(p_text text, p_try integer, p_seed integer) returns text
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -50,7 +51,8 @@ begin
 end
 $$;
 comment on function sync.mutated(text, integer, integer) is
-  'A text that looks like this one: some characters are others of their kind, or some were added. p_try says which and how many, p_seed as what. Null: nothing can be.';
+  'A text that looks like this one: some characters are others of their kind, or some were added. p_try says which '
+  'and how many, p_seed as what. Null: nothing can be.';
 
 create function sync.other_character(p_like text, p_random bigint, p_digits text, p_letters text, p_others text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -59,21 +61,25 @@ language sql immutable security invoker set search_path = pg_catalog, pg_temp as
               when p_like ~ '[A-Z]' then upper(substr(p_letters, (p_random % length(p_letters))::integer + 1, 1))
               else p_others[p_random % cardinality(p_others) + 1] end
 $$;
-comment on function sync.other_character(text, bigint, text, text, text[]) is 'One of the characters given, of the kind of p_like.';
+comment on function sync.other_character(text, bigint, text, text, text[]) is
+  'One of the characters given, of the kind of p_like.';
 
 create function sync.stand_in_told(p_where text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select format('select pg_catalog.set_config(%L, %L, true)', 'isthmus.stand_in', p_where)
 $$;
 comment on function sync.stand_in_told(text) is
-  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: new (this statement writes one), old (the row may hold one), or empty: nowhere.';
+  'The statement that tells triggers of the target, in the setting isthmus.stand_in, where they may meet a stand-in: '
+  'new (this statement writes one), old (the row may hold one), or empty: nowhere.';
 
 create function sync.refuses_value(p_sqlstate text) returns boolean
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select p_sqlstate = 'XX000' or sync.category_of_state(p_sqlstate) not in ('transient', 'limit', 'damage')
 $$;
 comment on function sync.refuses_value(text) is
-  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern the page.';
+  'Whether an error that came of a stand-in says that this value will not do: whatever types, constraints, triggers '
+  'and policies raise, but nothing of connections, deadlocks, locks, resources, operators and disks, which concern '
+  'the page.';
 
 create function sync.reads_as(p_text text, p_type text) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -94,7 +100,8 @@ exception when others or assert_failure then
   return null;
 end
 $$;
-comment on function sync.reads_as(text, text) is 'The text of the value that a type, its domains'' checks included, reads of a text; null: none.';
+comment on function sync.reads_as(text, text) is
+  'The text of the value that a type, its domains'' checks included, reads of a text; null: none.';
 
 create function sync.stand_in(p_now text, p_new text, p_type text, p_seed integer, p_listed text[], p_try integer) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -104,7 +111,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where c.read is distinct from p_now and c.read is distinct from p_new
 $$;
 comment on function sync.stand_in(text, text, text, integer, text[], integer) is
-  'A value that may stand in for p_now in a row that is to get p_new: of the tries 0 to 39 one that looks like either, from 40 on one of p_listed; null: nothing of this try.';
+  'A value that may stand in for p_now in a row that is to get p_new: of the tries 0 to 39 one that looks like '
+  'either, from 40 on one of p_listed; null: nothing of this try.';
 
 create function sync.first_stand_in(p_now text, p_new text, p_type text, p_seed integer) returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -122,7 +130,8 @@ begin
 end
 $$;
 comment on function sync.first_stand_in(text, text, text, integer) is
-  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first tries: not all rows of a slice can give up their values at once.';
+  'The first of the values of sync.stand_in that the type takes. Raises 23505 where it takes none of the first '
+  'tries: not all rows of a slice can give up their values at once.';
 
 revoke all on function sync.mutated(text, integer, integer), sync.other_character(text, bigint, text, text, text[]), sync.stand_in_told(text), sync.refuses_value(text), sync.reads_as(text, text),
   sync.stand_in(text, text, text, integer, text[], integer), sync.first_stand_in(text, text, text, integer) from public;

@@ -26,7 +26,8 @@ begin
   return new;
 end
 $$;
-comment on function sync.renew_job() is 'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
+comment on function sync.renew_job() is
+  'Forgets the failure of a job whose time, zone or configuration was changed, and has its next time reckoned anew.';
 create trigger renew_job before update of cron_expression, time_zone, configuration, enabled on public.sync_jobs
   for each row when ((new.cron_expression, new.time_zone, new.configuration, new.enabled)
     is distinct from (old.cron_expression, old.time_zone, old.configuration, old.enabled))
@@ -68,7 +69,8 @@ begin
     using errcode = 'IS022', hint = 'A value that the source comes to have later would count as seen, and never arrive. To have a record judged anew by what both sides hold, delete its row: the next digest reads it, or npm run sync -- start --ids <entity>=<legacy id>. A backup goes into the emptied table.';
 end
 $$;
-comment on function sync.guard_states() is 'What is remembered of records is written by pages and decisions alone; a backup may be put into the empty table.';
+comment on function sync.guard_states() is
+  'What is remembered of records is written by pages and decisions alone; a backup may be put into the empty table.';
 -- Once per statement, which costs a page nothing.
 create trigger guard_states before insert or update on public.sync_row_states
   for each statement when (current_user not in ('isthmus_worker', 'isthmus_decisions')) execute function sync.guard_states();
@@ -119,7 +121,8 @@ begin
 end
 $$;
 comment on function sync.guard_status() is
-  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so. One that failed runs again when somebody has it retried.';
+  'An execution ends once: succeeded or failed when its chains are closed, cancelled whenever a person says so. One '
+  'that failed runs again when somebody has it retried.';
 create trigger guard_status before update of status on public.sync_executions
   for each row when (new.status is distinct from old.status) execute function sync.guard_status();
 
@@ -143,7 +146,8 @@ begin
 end
 $$;
 comment on function sync.guard_chain() is
-  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their hand.';
+  'People may have a page tried again, or its chain fail. Records that nobody has read do not count as read by their '
+  'hand.';
 create trigger guard_chain before update or delete on public.sync_chains
   for each row when (current_user <> 'isthmus_worker') execute function sync.guard_chain();
 

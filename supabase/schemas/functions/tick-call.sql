@@ -21,14 +21,16 @@ begin
   return v_secret;
 end
 $$;
-comment on function sync.read_secret(text) is 'A secret of Vault. What is raised names the secret and never its value. A missing one: SQLSTATE 42704.';
+comment on function sync.read_secret(text) is
+  'A secret of Vault. What is raised names the secret and never its value. A missing one: SQLSTATE 42704.';
 
 create function sync.tick_request(out url text, out headers jsonb)
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as $$
 declare
   v_url text := sync.read_secret('isthmus_functions_url');
   v_key text := sync.read_secret('isthmus_secret_key');
-  -- Without TLS the key would be everybody's on the way; on the machine itself, or in its own network of containers, there is no way.
+  -- Without TLS the key would be everybody's on the way; on the machine itself, or in its own network of containers,
+  -- there is no way.
   c_secure constant text := '^https://[^[:space:]/?#@\\]+(/[^[:space:]?#@\\]*)?$';
   c_local  constant text := '^http://(localhost|127[.]0[.]0[.]1|\[::1\]|host[.]docker[.]internal|[a-z0-9_-]+)(:[0-9]{1,5})?(/[^[:space:]?#@\\]*)?$';
 begin
@@ -49,7 +51,8 @@ begin
   headers := jsonb_build_object('content-type', 'application/json', 'apikey', v_key);
 end
 $$;
-comment on function sync.tick_request() is 'Address and headers of the call of sync-tick, from Vault, checked. What is raised holds neither.';
+comment on function sync.tick_request() is
+  'Address and headers of the call of sync-tick, from Vault, checked. What is raised holds neither.';
 
 create function sync.has_foreign_trigger(p_table regclass) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -61,10 +64,12 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                         where d.classid = 'pg_proc'::regclass and d.objid = t.tgfoid and d.refclassid = 'pg_extension'::regclass
                           and d.deptype = 'e' and e.extname = 'pg_net'))
 $$;
-comment on function sync.has_foreign_trigger(regclass) is 'Whether a trigger hangs on this table that does not come with pg_net.';
+comment on function sync.has_foreign_trigger(regclass) is
+  'Whether a trigger hangs on this table that does not come with pg_net.';
 
--- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a failed
--- insert is the whole row, the key in the header included. A caught error prints nothing, and only its SQLSTATE is told.
+-- An error that reaches pg_cron is kept in cron.job_run_details and in the server's log, with its detail: that of a
+-- failed insert is the whole row, the key in the header included. A caught error prints nothing, and only its
+-- SQLSTATE is told.
 create function sync.send_request(p_what text, p_url text, p_headers jsonb, p_body jsonb, p_timeout_ms integer) returns bigint
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
@@ -72,7 +77,8 @@ declare
   v_request bigint;
 begin
   begin
-    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody adds one.
+    -- A trigger on the queue would read the key, and run with the rights of whoever calls. Under this lock nobody
+    -- adds one.
     if has_table_privilege('net.http_request_queue', 'insert') then
       execute 'lock table net.http_request_queue in row exclusive mode';
     end if;
@@ -98,7 +104,8 @@ begin
 end
 $$;
 comment on function sync.send_request(text, text, jsonb, jsonb, integer) is
-  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) holds neither address nor header.';
+  'Has pg_net send a request, GET where there is no body, and returns its number. What is raised (SQLSTATE 55000) '
+  'holds neither address nor header.';
 
 create function sync.call_tick() returns uuid
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -126,7 +133,8 @@ begin
 end
 $$;
 comment on function sync.call_tick() is
-  'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is told without a secret. null: not set up yet, or held by whoever changes a key.';
+  'Calls sync-tick through pg_net, with address and key from Vault. The job isthmus-sync-tick runs it; what fails is '
+  'told without a secret. null: not set up yet, or held by whoever changes a key.';
 
 revoke all on function sync.read_secret(text), sync.tick_request(), sync.has_foreign_trigger(regclass),
   sync.send_request(text, text, jsonb, jsonb, integer), sync.call_tick() from public;

@@ -10,8 +10,9 @@ declare
 begin
   select array_agg(request_id), min(created_at) - interval '5 seconds' into v_requests, v_since from public.sync_ticks
    where created_at > now() - interval '15 minutes' and request_id is not null and answered_at is null;
-  -- The answers of everybody stand there, for hours, with an index on their time alone. The newest are looked at; where even
-  -- that index is gone, a large table is not read. What is not found here shows in that no tick does its work.
+  -- The answers of everybody stand there, for hours, with an index on their time alone. The newest are looked at;
+  -- where even that index is gone, a large table is not read. What is not found here shows in that no tick does its
+  -- work.
   if v_requests is null or v_answers is null
      or (pg_relation_size(v_answers) > 8388608 and not exists (
            select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -74,7 +75,8 @@ begin
   end;
 end
 $$;
-comment on function sync.tick_obstacle() is 'Why the job isthmus-sync-tick makes no call, and what to do; null: nothing keeps it. Without a secret.';
+comment on function sync.tick_obstacle() is
+  'Why the job isthmus-sync-tick makes no call, and what to do; null: nothing keeps it. Without a secret.';
 
 create function sync.pg_net_state() returns text
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -206,7 +208,8 @@ begin
 end
 $$;
 comment on function sync.judge_ticks() is
-  'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told yet, and what was told stays.';
+  'What is wrong with the ticks, as an alert ({kind, severity, message, details}); {}: nothing; null: not to be told '
+  'yet, and what was told stays.';
 
 create function sync.watch_delivery() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -223,7 +226,8 @@ begin
 end
 $$;
 comment on function sync.watch_delivery() is
-  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked for 5 minutes, and closes it when it has.';
+  'Opens the alert alerts_not_delivered where there are addresses and the job isthmus-deliver-alerts has not looked '
+  'for 5 minutes, and closes it when it has.';
 
 create function sync.note_addressed() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -238,7 +242,8 @@ exception when others then
   null;
 end
 $$;
-comment on function sync.note_addressed() is 'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
+comment on function sync.note_addressed() is
+  'Notes whether Vault has an address that is told of alerts, also where the job that tells has never looked.';
 
 create function sync.watch_tick() returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
@@ -260,7 +265,9 @@ begin
 end
 $$;
 comment on function sync.watch_tick() is
-  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs it.';
+  'Sees that messages about alerts are sent (sync.watch_delivery). Opens the alert tick_missing, tick_refused, '
+  'tick_slow or target_refuses while ticks are, and closes them when one has worked. The job isthmus-watch-tick runs '
+  'it.';
 
 revoke all on function sync.read_tick_answers(), sync.tick_obstacle(), sync.pg_net_state(), sync.refused_tick(integer, text), sync.judge_ticks(),
   sync.watch_delivery(), sync.note_addressed(), sync.watch_tick() from public;

@@ -23,13 +23,15 @@ begin
   return v_id;
 end
 $$;
-comment on function sync.begin_tick(uuid) is 'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
+comment on function sync.begin_tick(uuid) is
+  'A tick begins its work here. p_call: the call that it answers, if it knows one. Returns what sync.end_tick takes.';
 
 create function sync.note_idle_parts(p_id uuid, p_idle text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
   update public.sync_ticks set idle = p_idle where id = p_id
 $$;
-comment on function sync.note_idle_parts(uuid, text[]) is 'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
+comment on function sync.note_idle_parts(uuid, text[]) is
+  'Which parts of a tick had nothing to look at: of what these do the tick tells nothing.';
 
 create function sync.note_failed_parts(p_id uuid, p_failed text[]) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -39,7 +41,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            format('An error that nobody has expected ended the part %s of a tick. The other parts go on, and it is tried with the next tick. See tick.failed in the log of sync-tick at that time.', split_part(f, ':', 1)),
            jsonb_build_object('part', split_part(f, ':', 1), 'code', 'INTERNAL'), 'tick ' || split_part(f, ':', 1))
     from unnest(p_failed) f where f like '%: INTERNAL';
-  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks seldom is counted by its own looks.
+  -- What fails three times one after the other does not pass by itself, whatever the errors are. A part that looks
+  -- seldom is counted by its own looks.
   select sync.raise_alert('tick_part_failed', 'critical', null, null, null,
            format('A part of the work of sync-tick fails each time: %s. What it does is not done; the other parts go on. See tick.failed in the log of sync-tick.', f), '{}', split_part(f, ':', 1))
     from unnest(p_failed) f
@@ -49,7 +52,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            where exists (select from unnest(t.failed) o where o like '%: %' and split_part(o, ':', 1) = split_part(f, ':', 1))) = 2;
 $$;
 comment on function sync.note_failed_parts(uuid, text[]) is
-  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
+  'Which parts of a tick''s work failed, each with its error code: for such a tick nobody calls the heartbeat '
+  'address. A part that fails three times in a row, each time that it has something to look at, is an alert.';
 
 create function sync.held_up() returns text[]
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -58,7 +62,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     case when exists (select from public.sync_jobs where enabled and waits_since is not null and last_error ->> 'code' <> 'EXECUTION_ACTIVE') then 'jobs' end,
     case when exists (select from public.sync_chains where state = 'open' and refusals > 0) then 'sends' end], null)
 $$;
-comment on function sync.held_up() is 'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not accept.';
+comment on function sync.held_up() is
+  'What waits although ticks work: jobs that cannot begin for a reason that passes, pages that the queue does not '
+  'accept.';
 
 create function sync.end_tick(p_id uuid) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -9,13 +9,15 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
            from (select j.key, sum(j.value::numeric) as n
                    from (select * from jsonb_each_text(t.counts) union all select * from jsonb_each_text(excluded.counts)) j group by j.key) s)
 $$;
-comment on function sync.add_to_totals(uuid, smallint, jsonb) is 'Adds counts to the totals of an entity and a job; null for none.';
+comment on function sync.add_to_totals(uuid, smallint, jsonb) is
+  'Adds counts to the totals of an entity and a job; null for none.';
 
 create function sync.total_keys() returns text[]
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
   select array['pages', 'inserted', 'updated', 'unchanged', 'deleted', 'waiting', 'in_conflict', 'waived', 'overwritten', 'wall_ms', 'cache_lookups', 'cache_hits']
 $$;
-comment on function sync.total_keys() is 'Which counts of pages are added up. What is counted by rule or column is not: metrics have few labels.';
+comment on function sync.total_keys() is
+  'Which counts of pages are added up. What is counted by rule or column is not: metrics have few labels.';
 
 create function sync.total_execution(p_execution uuid) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -36,7 +38,8 @@ begin
     round(extract(epoch from coalesce(v_execution.completed_at, clock_timestamp()) - v_execution.started_at), 3)));
 end
 $$;
-comment on function sync.total_execution(uuid) is 'Adds to the totals what an execution has counted that has ended and has no metrics yet.';
+comment on function sync.total_execution(uuid) is
+  'Adds to the totals what an execution has counted that has ended and has no metrics yet.';
 
 revoke all on function sync.add_to_totals(uuid, smallint, jsonb), sync.total_keys(), sync.total_execution(uuid) from public;
 grant execute on function sync.add_to_totals(uuid, smallint, jsonb), sync.total_keys(), sync.total_execution(uuid) to isthmus_worker;

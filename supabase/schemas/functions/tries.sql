@@ -1,7 +1,8 @@
 -- Purpose: how often, and how long, a page looks for values that could stand in for others.
 -- Locks:   none.
 --
--- What cannot be found is looked for at length: so a page tries for all of its records together, counts, and looks at the clock.
+-- What cannot be found is looked for at length: so a page tries for all of its records together, counts, and looks at
+-- the clock.
 
 create function sync.count_tries(p_count integer) returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -15,7 +16,8 @@ begin
 end
 $$;
 comment on function sync.count_tries(integer) is
-  'Counts what was tried in vain of a page, and looks how long it has tried; true: no more is to be tried. 0: only looks.';
+  'Counts what was tried in vain of a page, and looks how long it has tried; true: no more is to be tried. 0: only '
+  'looks.';
 
 create function sync.tries_spent() returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -27,7 +29,8 @@ begin
   return (select s.last_value from pg_temp.page_tries_n_seq s) > 2000;
 end
 $$;
-comment on function sync.tries_spent() is 'Whether a page has tried in vain as often, or as long, as it may to find stand-ins, over all of its circles.';
+comment on function sync.tries_spent() is
+  'Whether a page has tried in vain as often, or as long, as it may to find stand-ins, over all of its circles.';
 
 create function sync.time_spent() returns boolean
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -49,7 +52,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.renew_tries() is 'Lets a page try anew: once, for the circles that its other rejects had parted.';
+comment on function sync.renew_tries() is
+  'Lets a page try anew: once, for the circles that its other rejects had parted.';
 
 revoke all on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() from public;
 grant execute on function sync.count_tries(integer), sync.tries_spent(), sync.time_spent(), sync.renew_tries() to isthmus_worker;

@@ -4,7 +4,8 @@
 create function sync.is_record_error(p_sqlstate text) returns boolean
 language plpgsql immutable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to IS004: ours.
+  -- 54000: a value is too long for an index; 54001: nested too deeply, or a trigger that calls itself. IS001 to
+  -- IS004: ours.
   return p_sqlstate in ('54000', '54001', 'IS001', 'IS002', 'IS003', 'IS004') or p_sqlstate !~ '^IS' and sync.category_of_state(p_sqlstate) in ('record', 'parent');
 end
 $$;
@@ -18,7 +19,8 @@ begin
   return 'active';
 end
 $$;
-comment on function sync.active_if_same(uuid, uuid) is 'One record, one UUID, forever: a mapping revives only under its own id.';
+comment on function sync.active_if_same(uuid, uuid) is
+  'One record, one UUID, forever: a mapping revives only under its own id.';
 
 create function sync.prepare_statements(p_name text, p_statements text[]) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -46,7 +48,8 @@ begin
 end
 $$;
 comment on function sync.prepare_statements(text, text[]) is
-  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of them. Others are returned as they are.';
+  'Prepares statements over $1 (and $2), for this connection; returns how each is executed, with a %s for each of '
+  'them. Others are returned as they are.';
 
 create function sync.forget_statements(p_name text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -82,7 +85,8 @@ exception
 end
 $$;
 comment on function sync.fails_empty(text[], boolean) is
-  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has no right to; nothing of them stays.';
+  'Whether statements fail over no records at all, as those do that name what does not exist, or what the worker has '
+  'no right to; nothing of them stays.';
 
 create function sync.try_slice(p_statements text[], p_prepared boolean, p_from integer, p_to integer) returns text[]
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -104,7 +108,8 @@ begin
   return null;
 exception when others or assert_failure then
   get stacked diagnostics v_state = returned_sqlstate, v_constraint = constraint_name, v_column = column_name, v_detail = pg_exception_detail;
-  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a statement that is wrong does; such a statement fails for no record, too.
+  -- What reads a value as a name or as SQL (regclass, tsquery, ltree, in a type, an index or a trigger) fails as a
+  -- statement that is wrong does; such a statement fails for no record, too.
   if not sync.is_record_error(v_state) and (v_state !~ '^42' or v_state = '42501' or sync.category_of_state(v_state) = 'transient' or sync.fails_empty(p_statements, p_prepared)) then
     raise;
   end if;
@@ -114,7 +119,9 @@ exception when others or assert_failure then
 end
 $$;
 comment on function sync.try_slice(text[], boolean, integer, integer) is
-  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements returned them.';
+  'Runs statements over the records n in [from, to], all or nothing: null, or {SQLSTATE, constraint, column, records '
+  'n that are known to cause it, by commas} of an error that a record causes. p_prepared: as sync.prepare_statements '
+  'returned them.';
 
 create function sync.holds(p_value text, p_condition text) returns boolean
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -130,7 +137,8 @@ exception
     return false;
 end
 $$;
-comment on function sync.holds(text, text) is 'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
+comment on function sync.holds(text, text) is
+  'Whether an SQL condition over p.value holds for a value; false when the value has it fail.';
 
 create function sync.name_unfit_columns(p_entity public.sync_entities, p_from integer, p_to integer) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -166,7 +174,8 @@ begin
 end
 $$;
 comment on function sync.name_unfit_columns(public.sync_entities, integer, integer) is
-  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member of its enum.';
+  'Names the column that cannot take a rejected record''s value: of another type, too long, out of range, no member '
+  'of its enum.';
 
 revoke all on function sync.is_record_error(text), sync.active_if_same(uuid, uuid), sync.prepare_statements(text, text[]),
   sync.forget_statements(text), sync.fails_empty(text[], boolean), sync.try_slice(text[], boolean, integer, integer), sync.holds(text, text),

@@ -1,9 +1,10 @@
--- Purpose: tell the records of a page that nobody has touched on the target since the sync, so that the source's hash alone decides.
+-- Purpose: tell the records of a page that nobody has touched on the target since the sync, so that the source's hash
+--          alone decides.
 -- Locks:   none.
 
--- Of a record that is told here nothing but the source can have changed: where the source's hash is the kept one, too, a page would find
--- it unchanged and write nothing. Whatever else could decide (queue, warnings, another definition, DDL, a parent that no foreign key
--- holds) leaves the record to the page.
+-- Of a record that is told here nothing but the source can have changed: where the source's hash is the kept one,
+-- too, a page would find it unchanged and write nothing. Whatever else could decide (queue, warnings, another
+-- definition, DDL, a parent that no foreign key holds) leaves the record to the page.
 create function sync.untouched_records(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns table (keys bigint[], digests bigint[])
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
@@ -47,7 +48,9 @@ begin
 end
 $$;
 comment on function sync.untouched_records(uuid, bigint[], text) is
-  'Of some keys of a page the landed records whose target row is as the sync left it, and of which nothing else is open: each with the hash of the source''s record as it was read last. p_definition_hash: the definition that the functions have.';
+  'Of some keys of a page the landed records whose target row is as the sync left it, and of which nothing else is '
+  'open: each with the hash of the source''s record as it was read last. p_definition_hash: the definition that the '
+  'functions have.';
 
 create function sync.look_at_keys(p_chain uuid, p_legacy_ids bigint[], p_definition_hash text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -57,7 +60,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from sync.untouched_records(p_chain, p_legacy_ids, p_definition_hash) u
 $$;
 comment on function sync.look_at_keys(uuid, bigint[], text) is
-  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their hashes (sync.untouched_records, in the same order), and the others; integers as text.';
+  'Before the records of a full pass''s page are read: the versions of their slots, the untouched ones with their '
+  'hashes (sync.untouched_records, in the same order), and the others; integers as text.';
 
 revoke all on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) from public;
 grant execute on function sync.untouched_records(uuid, bigint[], text), sync.look_at_keys(uuid, bigint[], text) to isthmus_worker;

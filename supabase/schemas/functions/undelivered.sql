@@ -1,4 +1,5 @@
--- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is told instead, and who hears of it.
+-- Purpose: what becomes of messages about alerts that do not arrive: which are still needed and tried again, what is
+--          told instead, and who hears of it.
 -- Locks:   the rows of messages, and the alert alert_undelivered, where nobody else holds it.
 
 create function sync.is_needed(p_message public.sync_alert_deliveries) returns boolean
@@ -8,14 +9,16 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     or (p_message.event = 'cleared' or coalesce(p_message.body ->> 'of', '') in ('cleared', 'missed')) and p_message.created_at > now() - interval '30 days')
 $$;
 comment on function sync.is_needed(public.sync_alert_deliveries) is
-  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment ago, or it says that one is over, for 30 days.';
+  'Whether a message that has not arrived says something that is still so: an alert of it is open, or was a moment '
+  'ago, or it says that one is over, for 30 days.';
 
 create function sync.end_unneeded(p_message public.sync_alert_deliveries) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   select case when p_message.event in ('opened', 'escalated') or p_message.body ->> 'of' in ('opened', 'escalated') then 'missed' else 'dropped' end
 $$;
 comment on function sync.end_unneeded(public.sync_alert_deliveries) is
-  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is told in a summary.';
+  'What becomes of a message that has not arrived and that nothing depends on any more: that something opened is '
+  'told in a summary.';
 
 create function sync.fresh_body(p_message public.sync_alert_deliveries, p_ref text) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -24,7 +27,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
               else p_message.body end
 $$;
 comment on function sync.fresh_body(public.sync_alert_deliveries, text) is
-  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since nobody else says it.';
+  'What a message says that was given up, when it is tried again: a digest says which of its alerts are over, since '
+  'nobody else says it.';
 
 create function sync.wake_messages(p_slot text, p_ref text) returns void
 language sql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -36,7 +40,8 @@ language sql security invoker set search_path = pg_catalog, pg_temp as $$
     from (select f.id, sync.is_needed(f) as needed from public.sync_alert_deliveries f where f.slot = p_slot and f.status = 'failed') n
    where d.id = n.id
 $$;
-comment on function sync.wake_messages(text, text) is 'What was given up at an address waits again where it is still so, however old it is.';
+comment on function sync.wake_messages(text, text) is
+  'What was given up at an address waits again where it is still so, however old it is.';
 
 create function sync.was_told(p_alert uuid, p_slot text, p_before bigint) returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -46,7 +51,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where d.alert_ids @> array[p_alert] and d.slot = p_slot and d.ordinal < p_before
      and (d.event in ('opened', 'escalated') or d.body ->> 'of' in ('opened', 'escalated'))
 $$;
-comment on function sync.was_told(uuid, text, bigint) is 'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this ordinal count.';
+comment on function sync.was_told(uuid, text, bigint) is
+  'Whether a message that an alert has opened has arrived at an address, or may yet. p_before: messages before this '
+  'ordinal count.';
 
 create function sync.drop_untold_ends(p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -66,7 +73,8 @@ begin
   end loop;
 end
 $$;
-comment on function sync.drop_untold_ends(text) is 'That an alert is over is nothing to an address to which nothing had come about it.';
+comment on function sync.drop_untold_ends(text) is
+  'That an alert is over is nothing to an address to which nothing had come about it.';
 
 create function sync.put_summary(p_slot text, p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -90,7 +98,8 @@ begin
   end if;
 end
 $$;
-comment on function sync.put_summary(text, text) is 'One message about what opened and was over while nothing arrived at an address.';
+comment on function sync.put_summary(text, text) is
+  'One message about what opened and was over while nothing arrived at an address.';
 
 create function sync.nobody_told() returns boolean
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -109,7 +118,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                             where o.alert_ids @> array[a.id] and o.ordinal > d.ordinal and o.status = 'delivered' and sync.end_unneeded(o) = 'missed'))
 $$;
 comment on function sync.nobody_told() is
-  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that (alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
+  'Whether people do not hear: messages do not arrive at an address, and no other one was told of that '
+  '(alert_undelivered); or a message about an open alert has not arrived anywhere for a quarter of an hour.';
 
 create function sync.probe_slot(p_slot text, p_ref text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -127,7 +137,8 @@ begin
 end
 $$;
 comment on function sync.probe_slot(text, text) is
-  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a summary of them.';
+  'Tries the oldest message that was given up at an address, and is still so, once more; where none is still so, a '
+  'summary of them.';
 
 create function sync.slot_secret(p_slot text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp
@@ -177,7 +188,9 @@ begin
 end
 $$;
 comment on function sync.tell_undelivered(boolean, boolean, text) is
-  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
+  'Opens the alert alert_undelivered of an address while the latest message to it was given up, or messages wait for '
+  'it that is not there; closes it when one has arrived, or none waits. Then what was given up is sent again; '
+  'before, one message an hour. p_first, p_second: which addresses there are. p_ref: that of the project.';
 
 revoke all on function sync.is_needed(public.sync_alert_deliveries), sync.end_unneeded(public.sync_alert_deliveries), sync.fresh_body(public.sync_alert_deliveries, text),
   sync.wake_messages(text, text), sync.was_told(uuid, text, bigint), sync.drop_untold_ends(text), sync.put_summary(text, text), sync.nobody_told(), sync.probe_slot(text, text),

@@ -1,9 +1,11 @@
--- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell what is far from what these did.
+-- Purpose: a success that is none: weigh an execution that has come through against earlier ones like it, and tell
+--          what is far from what these did.
 -- Locks:   the open alerts of this kind.
 
 create function sync.usual_runs(p_execution uuid, p_before timestamptz) returns setof uuid
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less. One probe of an index for each.
+  -- What runs more often than once a day is compared with the same time of earlier days: at night a job reads less.
+  -- One probe of an index for each.
   with this as (
     select x.*, coalesce((select j.time_zone from public.sync_jobs j where j.id = x.job_id), 'UTC') as zone, greatest(1, round(extract(epoch from x.started_at - (
              select o.started_at from public.sync_executions o
@@ -23,14 +25,17 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
       order by o.started_at desc limit 1) l
 $$;
 comment on function sync.usual_runs(uuid, timestamptz) is
-  'Up to 28 earlier executions with the same trigger and entities that have come through: the latest ones, and where there are several in a day, those that began at the same time of the day. p_before: only what began before that; null: any.';
+  'Up to 28 earlier executions with the same trigger and entities that have come through: the latest ones, and where '
+  'there are several in a day, those that began at the same time of the day. p_before: only what began before that; '
+  'null: any.';
 
 create function sync.run_figures(p_executions uuid[])
 returns table (execution uuid, started_at timestamptz, entity text, look text, measure text, value numeric, gap numeric)
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
   with runs as (
     select x.id, x.started_at, x.completed_at, x.entities,
-           -- Since somebody looked at these entities before, whoever that was: a run of its own a minute ago has read what there was.
+           -- Since somebody looked at these entities before, whoever that was: a run of its own a minute ago has read
+           -- what there was.
            extract(epoch from x.started_at - (
              select o.started_at from public.sync_executions o
               where o.source_id = x.source_id and o.started_at < x.started_at and not o.dry_run and not o.selective and o.entities && x.entities
@@ -64,11 +69,14 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from entities e group by e.id, e.started_at, e.completed_at, e.gap
 $$;
 comment on function sync.run_figures(uuid[]) is
-  'What executions read, rejected and took, of each entity; of the whole, where entity is empty. look: only figures of the same look can be compared. gap: seconds since an execution had begun before that looks at any of these entities. Summed from the counts of their chains.';
+  'What executions read, rejected and took, of each entity; of the whole, where entity is empty. look: only figures '
+  'of the same look can be compared. gap: seconds since an execution had begun before that looks at any of these '
+  'entities. Summed from the counts of their chains.';
 
 create function sync.weigh_run(p_execution uuid, p_factor numeric, p_before timestamptz) returns jsonb
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
-  -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being news.
+  -- Of fewer than seven earlier runs nobody knows what is usual. The least distances keep small numbers from being
+  -- news.
   with figures as (
     select * from sync.run_figures(array(select sync.usual_runs(p_execution, p_before)) || p_execution)
   ), this as (
@@ -102,7 +110,10 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
     from judged j
 $$;
 comment on function sync.weigh_run(uuid, numeric, timestamptz) is
-  'What of an execution is far from its last fourteen like ones (findings), and what is as usual; and the entities of which something was read. Far: nothing read where each of them read something; or outside their band (tenth to ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. p_factor widens these. p_before: as for sync.usual_runs.';
+  'What of an execution is far from its last fourteen like ones (findings), and what is as usual; and the entities '
+  'of which something was read. Far: nothing read where each of them read something; or outside their band (tenth to '
+  'ninetieth percentile) by more than twice its width, the median (half of it below the band) and a least distance. '
+  'p_factor widens these. p_before: as for sync.usual_runs.';
 
 create function sync.shown_figure(p_value numeric, p_measure text) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -161,7 +172,8 @@ begin
 end
 $$;
 comment on function sync.tell_unusual(uuid) is
-  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, with their band; closes it where what was found is as usual again.';
+  'Opens or counts the alert unusual_run where an execution that has come through is far from earlier ones like it, '
+  'with their band; closes it where what was found is as usual again.';
 
 revoke all on function sync.usual_runs(uuid, timestamptz), sync.run_figures(uuid[]), sync.weigh_run(uuid, numeric, timestamptz), sync.shown_figure(numeric, text),
   sync.tell_unusual(uuid) from public;

@@ -30,7 +30,8 @@ begin
 end
 $$;
 comment on function sync.edited_records(smallint, text[]) is
-  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in any column); what was decided for the target is such an edit.';
+  'Landed records whose target row no longer holds what the sync left in one of these columns (kept as hashes: in '
+  'any column); what was decided for the target is such an edit.';
 
 create function sync.tell_differences(p_chain public.sync_chains) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -49,7 +50,8 @@ begin
 end
 $$;
 comment on function sync.tell_differences(public.sync_chains) is
-  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, and closes that of each in which they do not.';
+  'Opens or counts the alert validation_failed of each entity in which both sides differ at the end of a comparison, '
+  'and closes that of each in which they do not.';
 
 create function sync.commit_validation(p_chain uuid, p_lease bigint, p_entity_id smallint, p_report jsonb, p_recheck bigint[],
   p_last boolean, p_lease_seconds integer) returns jsonb
@@ -108,7 +110,8 @@ begin
 end
 $$;
 comment on function sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) is
-  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares everything once more, or finishes the execution.';
+  'Stores the comparison of one entity, and has the records p_recheck read again; after the last one compares '
+  'everything once more, or finishes the execution.';
 
 revoke all on function sync.edited_records(smallint, text[]), sync.tell_differences(public.sync_chains),
   sync.commit_validation(uuid, bigint, smallint, jsonb, bigint[], boolean, integer) from public;

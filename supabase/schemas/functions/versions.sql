@@ -3,16 +3,19 @@
 -- Written by `npm run migration`: the last migration.
 create function sync.schema_version() returns bigint
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000200 $$;
-comment on function sync.schema_version() is 'The last migration. Functions that were made for a later one do nothing here.';
+comment on function sync.schema_version() is
+  'The last migration. Functions that were made for a later one do nothing here.';
 
--- While an upgrade is under way, functions of the release before meet this database, and so do those of a release that was put back. Whoever
--- changes something in such a way that they would do harm, or fail, writes the version of that change here: then they wait until the new
--- functions are deployed, and so does what is in the queue.
+-- While an upgrade is under way, functions of the release before meet this database, and so do those of a release
+-- that was put back. Whoever changes something in such a way that they would do harm, or fail, writes the version of
+-- that change here: then they wait until the new functions are deployed, and so does what is in the queue.
 create function sync.oldest_functions() returns bigint
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$ select 20261101000100 $$;
-comment on function sync.oldest_functions() is 'Functions that were made for an earlier version than this one do nothing here.';
+comment on function sync.oldest_functions() is
+  'Functions that were made for an earlier version than this one do nothing here.';
 
--- Called in the statements that claim and commit a page, and in the first one of a tick, a start and a check: it costs no round trip.
+-- Called in the statements that claim and commit a page, and in the first one of a tick, a start and a check: it
+-- costs no round trip.
 create function sync.meet_functions(p_version bigint) returns void
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
 begin
@@ -32,7 +35,8 @@ begin
 end
 $$;
 comment on function sync.meet_functions(bigint) is
-  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where the session has all triggers off.';
+  'Raises IS071 where these functions need a later database, IS072 where they are too old for this one, IS073 where '
+  'the session has all triggers off.';
 
 revoke all on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) from public;
 grant execute on function sync.schema_version(), sync.oldest_functions(), sync.meet_functions(bigint) to isthmus_worker;

@@ -1,4 +1,5 @@
--- Purpose: tell of jobs that work for longer than they should, and of entities that have not been in step for longer than they should.
+-- Purpose: tell of jobs that work for longer than they should, and of entities that have not been in step for longer
+--          than they should.
 -- Locks:   open alerts of these kinds.
 
 create function sync.work_at(p_source_id smallint) returns jsonb
@@ -19,7 +20,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                    and x.control is null and j.control is null))
 $$;
 comment on function sync.work_at(smallint) is
-  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the execution began that read it last), and the executions of jobs that run, with what they usually take.';
+  'What shared/tick/watch-work.ts judges: the jobs, since when each entity is known to be in step (when the '
+  'execution began that read it last), and the executions of jobs that run, with what they usually take.';
 
 create function sync.tell_work(p_source_id smallint, p_lag jsonb, p_late jsonb) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
@@ -38,7 +40,8 @@ begin
 end
 $$;
 comment on function sync.tell_work(smallint, jsonb, jsonb) is
-  'Opens the alerts entities_lag ({severity, message, details}; null: none lags) and job_late ([{job, execution, severity, message, details}]), and closes those whose cause is gone.';
+  'Opens the alerts entities_lag ({severity, message, details}; null: none lags) and job_late ([{job, execution, '
+  'severity, message, details}]), and closes those whose cause is gone.';
 
 revoke all on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) from public;
 grant execute on function sync.work_at(smallint), sync.tell_work(smallint, jsonb, jsonb) to isthmus_worker;

@@ -1,10 +1,10 @@
 -- Purpose: tell what the target made of a write: cancelled without an error, or changed on its way into the row.
 -- Locks:   none beyond those of the statements.
 --
--- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers are
--- through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value that the target
--- changed stays as the target has it, for many triggers normalise what they get; sync_warnings names the record for as long as
--- the two differ.
+-- What a row should hold, written or left alone, is compared with what it holds when the statement and all triggers
+-- are through. A write that left no trace is undone as a whole (IS004), and its record goes to the queue. A value
+-- that the target changed stays as the target has it, for many triggers normalise what they get; sync_warnings names
+-- the record for as long as the two differ.
 
 create function sync.named_triggers(p_table regclass, p_before text, p_after text) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -16,7 +16,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
      where not t.tgisinternal and t.tgenabled in ('O', 'A')
        -- 4, 16: of an insert, of an update.
        and t.tgtype & 20 <> 0
-       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are written.
+       -- 1: for each row. One of the whole statement is the named table's alone, and meets its rows when they are
+       -- written.
        and case when t.tgtype & 1 = 1 then t.tgrelid = p_table or t.tgrelid in (select relid from pg_catalog.pg_partition_tree(p_table))
                 else t.tgrelid = p_table and t.tgtype & 66 = 0 end
     union
@@ -26,7 +27,9 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
    where f.says or not exists (select from found where says)
 $$;
 comment on function sync.named_triggers(regclass, text, text) is
-  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is none.';
+  'The triggers of a table that may touch its rows when they are written, as a list of names: those whose function '
+  'says so (regular expressions over its text, for triggers before and after the write), or else all. Null: there is '
+  'none.';
 
 create function sync.words(p_words text[]) returns text
 language sql immutable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -41,7 +44,8 @@ language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
                              concat_ws('|', '\mdelete\M', sync.words(p_fields)))
 $$;
 comment on function sync.cancelling_triggers(regclass, text[]) is
-  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a list of names.';
+  'The triggers and rules that may cancel a write to a table, or undo that of these fields (null: of none), as a '
+  'list of names.';
 
 create function sync.altering_triggers(p_table regclass, p_fields text[]) returns text
 language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -64,7 +68,8 @@ begin
 end
 $$;
 comment on function sync.refuse_writes(integer, integer) is
-  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has changed a number on write, as pg_temp.page_plan says.';
+  'Raises IS004 when the target has cancelled a write of the slice, IS001 when it cannot hold a value exactly or has '
+  'changed a number on write, as pg_temp.page_plan says.';
 
 create function sync.page_otherwise() returns table (legacy_id bigint, field text)
 language plpgsql stable security invoker set search_path = pg_catalog, pg_temp as $$
@@ -85,7 +90,8 @@ begin
 end
 $$;
 comment on function sync.page_otherwise() is
-  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though nobody has edited them since.';
+  'In which fields the rows of a page hold something else than the sync wrote or left alone, now or before, though '
+  'nobody has edited them since.';
 
 create function sync.tell_otherwise(p_entity public.sync_entities, p_execution uuid, p_fields text[]) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$

@@ -13,8 +13,10 @@ comment on table public.sync_adoption_rows is
   'Target rows of an earlier migration that share a legacy id with another row. Each adoption finds them anew.';
 comment on column public.sync_adoption_rows.id is 'The target row''s UUID.';
 comment on column public.sync_adoption_rows.undecided is
-  'True: nothing can be mapped or inserted under this legacy id until a person decides (sync.adopt_as). False: the row is surplus, another one is the record.';
-comment on column public.sync_adoption_rows.claimed_by is 'The legacy id whose record this row already is; then it cannot be chosen.';
+  'True: nothing can be mapped or inserted under this legacy id until a person decides (sync.adopt_as). False: the '
+  'row is surplus, another one is the record.';
+comment on column public.sync_adoption_rows.claimed_by is
+  'The legacy id whose record this row already is; then it cannot be chosen.';
 
 alter table public.sync_adoption_rows enable row level security;
 create policy team_reads on public.sync_adoption_rows for select to authenticated

@@ -10,13 +10,20 @@ create table public.sync_alert_settings (
   addressed              boolean not null default false,
   hourly                 integer not null default 20 check (hourly > 0)
 );
-comment on table public.sync_alert_settings is 'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
-comment on column public.sync_alert_settings.escalate_after_minutes is 'A critical alert that nobody has acknowledged for so long is told to the second address.';
-comment on column public.sync_alert_settings.digest_above is 'More messages of one kind than these within one minute become one.';
-comment on column public.sync_alert_settings.hourly is 'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
-comment on column public.sync_alert_settings.tries is 'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
-comment on column public.sync_alert_settings.heartbeat_at is 'The latest tick for which the heartbeat address was called.';
-comment on column public.sync_alert_settings.looked_at is 'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
+comment on table public.sync_alert_settings is
+  'How people are told of alerts. One row, which sync.deliver_alerts makes; without it the defaults count.';
+comment on column public.sync_alert_settings.escalate_after_minutes is
+  'A critical alert that nobody has acknowledged for so long is told to the second address.';
+comment on column public.sync_alert_settings.digest_above is
+  'More messages of one kind than these within one minute become one.';
+comment on column public.sync_alert_settings.hourly is
+  'After so many messages to one address within an hour, the rest comes as a digest every ten minutes.';
+comment on column public.sync_alert_settings.tries is
+  'How often a message is tried before it is given up, after pauses of 1, 2, 4, ... 60 minutes.';
+comment on column public.sync_alert_settings.heartbeat_at is
+  'The latest tick for which the heartbeat address was called.';
+comment on column public.sync_alert_settings.looked_at is
+  'When the job isthmus-deliver-alerts last looked for messages; before its first look, since when it is waited for.';
 comment on column public.sync_alert_settings.addressed is 'Whether Vault has an address: then looks are expected.';
 alter table public.sync_alert_settings enable row level security;
 create policy team_reads on public.sync_alert_settings for select to authenticated
@@ -44,13 +51,18 @@ create table public.sync_alert_deliveries (
 );
 comment on table public.sync_alert_deliveries is
   'Messages about alerts to the addresses of people, and what became of each. Ended ones are deleted after 30 days.';
-comment on column public.sync_alert_deliveries.id is 'Goes with every try (header X-Isthmus-Delivery, id in the body): who gets it twice knows it by this.';
-comment on column public.sync_alert_deliveries.slot is 'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
+comment on column public.sync_alert_deliveries.id is
+  'Goes with every try (header X-Isthmus-Delivery, id in the body): who gets it twice knows it by this.';
+comment on column public.sync_alert_deliveries.slot is
+  'first: the Vault secret isthmus_webhook_url. second: isthmus_webhook_url_2.';
 comment on column public.sync_alert_deliveries.alert_ids is 'The rows of sync_alerts that it tells of.';
 comment on column public.sync_alert_deliveries.status is
-  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
+  'waiting: for its next try. sent: pg_net has it. delivered: answered with a status from 200 to 299, where pg_net '
+  'has followed redirects. failed: given up, but for one try an hour. missed: given up, and what it says is over; a '
+  'summary tells it when the address works again. dropped: nobody needs it any more, or a test without an address.';
 comment on column public.sync_alert_deliveries.request_id is 'pg_net''s number of the latest try.';
-comment on column public.sync_alert_deliveries.last_error is 'Why the latest try failed. Never an address, a key or the words of an answer.';
+comment on column public.sync_alert_deliveries.last_error is
+  'Why the latest try failed. Never an address, a key or the words of an answer.';
 create unique index sync_alert_deliveries_one_test on public.sync_alert_deliveries (slot) where event = 'test' and status in ('waiting', 'sent');
 create index sync_alert_deliveries_open_idx on public.sync_alert_deliveries (ordinal) where status in ('waiting', 'sent');
 create index sync_alert_deliveries_ended_idx on public.sync_alert_deliveries (slot, ended_at) where status in ('delivered', 'failed');

@@ -27,20 +27,27 @@ create table public.sync_alerts (
   check ((acknowledged_by is null) = (acknowledged_at is null))
 );
 comment on table public.sync_alerts is
-  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its cause is gone; docs/runbook.md says when.';
+  'What needs an operator. Put your name into acknowledged_by when you look after it. It closes by itself when its '
+  'cause is gone; docs/runbook.md says when.';
 comment on column public.sync_alerts.details is 'Counts and legacy ids, never values of a row.';
 comment on column public.sync_alerts.job_id is 'The job that could not begin, or whose execution this is about.';
 comment on column public.sync_alerts.remedy is 'What to do, one text for each kind (sync.alert_kinds).';
-comment on column public.sync_alerts.acknowledged_by is 'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
-comment on column public.sync_alerts.escalates_at is 'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
+comment on column public.sync_alerts.acknowledged_by is
+  'Who looks after it: nobody else is told of it any more. Forgotten when a warning becomes critical.';
+comment on column public.sync_alerts.escalates_at is
+  'When the second address is told, unless somebody acknowledges before. Empty: a warning is not escalated.';
 comment on column public.sync_alerts.escalated_at is 'When a message to the second address was made out.';
-comment on column public.sync_alerts.told_severity is 'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after the last.';
+comment on column public.sync_alerts.told_severity is
+  'Which severity the message said that was made out last (sync_alert_deliveries); empty before the first, and after '
+  'the last.';
 comment on column public.sync_alerts.told_slots is 'Which addresses were told of it, and are told when it is over.';
 comment on column public.sync_alerts.told_at is 'When a message about it was made out last.';
 comment on column public.sync_alerts.reopened_at is
-  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half an hour. Empty when it has become worse since.';
+  'When it came back within half an hour of its end: it is the same alert, and people are told at most once in half '
+  'an hour. Empty when it has become worse since.';
 comment on column public.sync_alerts.subject is
-  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake holds, the address. Empty where a source or an entity has one cause at most.';
+  'What of its kind it is about: the job, the entities of the execution, the capture of the page, what a brake '
+  'holds, the address. Empty where a source or an entity has one cause at most.';
 create unique index sync_alerts_one_open on public.sync_alerts (kind, source_id, entity_id, subject) nulls not distinct
   where closed_at is null;
 create index sync_alerts_source_id_idx on public.sync_alerts (source_id);
@@ -78,9 +85,12 @@ create table public.sync_alert_notes (
   check (closes or (severity is not null and message is not null and details is not null))
 );
 comment on table public.sync_alert_notes is
-  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after they are free it is written there (sync.apply_alert_notes).';
-comment on column public.sync_alert_notes.alert_id is 'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
-comment on column public.sync_alert_notes.closes is 'The latest news: true: its cause is gone. false: it was raised again.';
+  'What became of alerts whose rows somebody held, as in an open transaction: nobody waits for that. A minute after '
+  'they are free it is written there (sync.apply_alert_notes).';
+comment on column public.sync_alert_notes.alert_id is
+  'The row of sync_alerts. No foreign key: checking one would wait for who holds the row.';
+comment on column public.sync_alert_notes.closes is
+  'The latest news: true: its cause is gone. false: it was raised again.';
 comment on column public.sync_alert_notes.times is 'How often it was raised again.';
 alter table public.sync_alert_notes enable row level security;
 create policy team_reads on public.sync_alert_notes for select to authenticated
@@ -99,7 +109,8 @@ create table public.sync_reports (
   created_at   timestamptz not null default now(),
   unique (execution_id, kind, round)
 );
-comment on table public.sync_reports is 'What an execution proved, for example the control totals of money columns on both sides.';
+comment on table public.sync_reports is
+  'What an execution proved, for example the control totals of money columns on both sides.';
 alter table public.sync_reports enable row level security;
 create policy team_reads on public.sync_reports for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));

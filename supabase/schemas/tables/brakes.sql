@@ -17,9 +17,14 @@ create table public.sync_brakes (
   check ((confirmed_by is null) = (confirmed_at is null))
 );
 comment on table public.sync_brakes is
-  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
-comment on column public.sync_brakes.kind is 'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the source has other values.';
-comment on column public.sync_brakes.records is 'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; null, overwrite: it holds until an execution has succeeded.';
+  'An execution would have deleted, emptied in a column, or overwritten more of an entity''s records than its share '
+  'allows, and was stopped there. Put your name into confirmed_by, and the next execution goes on.';
+comment on column public.sync_brakes.kind is
+  'delete: the source no longer has the records. null: the source has emptied the column in field. overwrite: the '
+  'source has other values.';
+comment on column public.sync_brakes.records is
+  'How many records it had come to. delete: a confirmation lets no more than these pass at the end of an execution; '
+  'null, overwrite: it holds until an execution has succeeded.';
 comment on column public.sync_brakes.landed is 'How many records of the entity had landed then.';
 comment on column public.sync_brakes.confirmed_by is 'Who has looked at the source and wants it so.';
 comment on column public.sync_brakes.closed_at is 'When it was done, or was no longer needed.';

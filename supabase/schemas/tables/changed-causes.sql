@@ -6,7 +6,8 @@ create table public.sync_changed_causes (
   primary key (entity_id, legacy_id)
 );
 comment on table public.sync_changed_causes is
-  'Records that others wait for, and of which something else is to be told since: the next tick rewrites the remedies of those that wait.';
+  'Records that others wait for, and of which something else is to be told since: the next tick rewrites the '
+  'remedies of those that wait.';
 alter table public.sync_changed_causes enable row level security;
 create policy team_reads on public.sync_changed_causes for select to authenticated
   using ((select sync.caller_role()) in ('operator', 'reviewer'));

@@ -41,38 +41,60 @@ create table public.sync_conflicts (
   check (not standing or state = 'resolved' and resolution_strategy = 'target_wins')
 );
 comment on table public.sync_conflicts is
-  'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent lands. resolved, superseded: history.';
-comment on column public.sync_conflicts.state is 'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row of this record tells what stops it now.';
+  'The queue. open: a person decides, by setting resolution_strategy. waiting: retried by itself when the parent '
+  'lands. resolved, superseded: history.';
+comment on column public.sync_conflicts.state is
+  'open: decide it here. waiting: for its parent; remedy says what keeps that one. resolved. superseded: another row '
+  'of this record tells what stops it now.';
 comment on column public.sync_conflicts.entity_type is 'Which entity the record belongs to.';
 comment on column public.sync_conflicts.source_record_id is 'The record''s legacy id.';
 comment on column public.sync_conflicts.conflict_type is
-  'concurrent_modification: both sides changed it. foreign_key_violation: what it refers to is missing. business_rule_violation: a rule or constraint refuses it. schema_mismatch: a value does not fit its column. uuid_mapping_conflict: it is not clear which row it is.';
+  'concurrent_modification: both sides changed it. foreign_key_violation: what it refers to is missing. '
+  'business_rule_violation: a rule or constraint refuses it. schema_mismatch: a value does not fit its column. '
+  'uuid_mapping_conflict: it is not clear which row it is.';
 comment on column public.sync_conflicts.field is 'The target fields that stopped it; null when the whole record did.';
 comment on column public.sync_conflicts.differences is
-  'Field by field: {field: {seen, source, target}}: the value both sides agreed on last, what the source says, what stands in the target. Sensitive values are masked (sync.reveal), long ones cut short.';
+  'Field by field: {field: {seen, source, target}}: the value both sides agreed on last, what the source says, what '
+  'stands in the target. Sensitive values are masked (sync.reveal), long ones cut short.';
 comment on column public.sync_conflicts.remedy is 'What to do next.';
 comment on column public.sync_conflicts.resolution_strategy is
-  'Your decision: source_wins, target_wins, or merge (with resolution_data). It is carried out in the same transaction, or refused with the reason. Emptied again: the decision is put back.';
-comment on column public.sync_conflicts.resolution_data is 'merge: the values to write, for every field in field: {"name": "...", "notes": "..."}.';
-comment on column public.sync_conflicts.resolved_by is 'Put your name here when you decide in the table editor; otherwise it names the database user. policy, sync: nobody had to decide.';
-comment on column public.sync_conflicts.decidable is 'source_wins and target_wins can both be carried out. Of other open rows target_wins says: leave the target as it is until the source changes the record.';
-comment on column public.sync_conflicts.policy is 'Which declared strategy stopped or decided it, and where it is declared.';
-comment on column public.sync_conflicts.rule is 'What stopped it: a rule id with version, a constraint name, or the SQLSTATE.';
-comment on column public.sync_conflicts.conflict_data is 'Evidence without personal data: the raw code, the constraint, the record that holds the same unique value.';
-comment on column public.sync_conflicts.first_seen_at is 'Since when this record is in the queue; a row that succeeds another one carries it on.';
+  'Your decision: source_wins, target_wins, or merge (with resolution_data). It is carried out in the same '
+  'transaction, or refused with the reason. Emptied again: the decision is put back.';
+comment on column public.sync_conflicts.resolution_data is
+  'merge: the values to write, for every field in field: {"name": "...", "notes": "..."}.';
+comment on column public.sync_conflicts.resolved_by is
+  'Put your name here when you decide in the table editor; otherwise it names the database user. policy, sync: '
+  'nobody had to decide.';
+comment on column public.sync_conflicts.decidable is
+  'source_wins and target_wins can both be carried out. Of other open rows target_wins says: leave the target as it '
+  'is until the source changes the record.';
+comment on column public.sync_conflicts.policy is
+  'Which declared strategy stopped or decided it, and where it is declared.';
+comment on column public.sync_conflicts.rule is
+  'What stopped it: a rule id with version, a constraint name, or the SQLSTATE.';
+comment on column public.sync_conflicts.conflict_data is
+  'Evidence without personal data: the raw code, the constraint, the record that holds the same unique value.';
+comment on column public.sync_conflicts.first_seen_at is
+  'Since when this record is in the queue; a row that succeeds another one carries it on.';
 comment on column public.sync_conflicts.attempts is 'How often the record was tried.';
 comment on column public.sync_conflicts.retry_class is
-  'What it waits for. parent: a record to land. rule, source: the old application or a rule to change. target: a constraint, type or trigger to change. clash: another record to give up its unique value. person: a decision.';
-comment on column public.sync_conflicts.next_attempt_at is 'When it is read again though nothing told that its cause is gone. Null: only when something tells.';
-comment on column public.sync_conflicts.parent_legacy_id is 'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
+  'What it waits for. parent: a record to land. rule, source: the old application or a rule to change. target: a '
+  'constraint, type or trigger to change. clash: another record to give up its unique value. person: a decision.';
+comment on column public.sync_conflicts.next_attempt_at is
+  'When it is read again though nothing told that its cause is gone. Null: only when something tells.';
+comment on column public.sync_conflicts.parent_legacy_id is
+  'waiting: the legacy id of the missing parent, in the entity parent_entity_id.';
 comment on column public.sync_conflicts.standing is
-  'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, it is neither asked about nor compared.';
+  'Decided for the target, of a record that did not land or whose row is gone: while the source does not change it, '
+  'it is neither asked about nor compared.';
 comment on column public.sync_conflicts.decisions is 'How often people have decided it or put a decision back.';
 comment on column public.sync_conflicts.asked is
-  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy decides them, whatever else stops the record.';
+  'The fields that people have been asked about and have not decided. While the record is in the queue no strategy '
+  'decides them, whatever else stops the record.';
 comment on column public.sync_conflicts.execution_id is 'The execution that put the record here.';
 comment on column public.sync_conflicts.resolved_in is 'The execution in which the record landed after all.';
-comment on column public.sync_conflicts.source_digest is 'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
+comment on column public.sync_conflicts.source_digest is
+  'Hash of the projected record that was stopped: a digest asks for it again only when the source has changed it.';
 create unique index sync_conflicts_one_live_per_record on public.sync_conflicts (entity_id, source_record_id)
   where state in ('waiting', 'open');
 create unique index sync_conflicts_one_standing_per_record on public.sync_conflicts (entity_id, source_record_id) where standing;
@@ -108,14 +130,18 @@ create table public.sync_conflict_values (
   hashes      jsonb
 );
 comment on table public.sync_conflict_values is
-  'Unmasked values of a conflict, by field: what is needed to decide it, and to put the decision back. No reader but sync.reveal, which leaves a trace.';
+  'Unmasked values of a conflict, by field: what is needed to decide it, and to put the decision back. No reader but '
+  'sync.reveal, which leaves a trace.';
 comment on column public.sync_conflict_values.seen is 'What both sides agreed on last.';
 comment on column public.sync_conflict_values.source is 'What the source said.';
-comment on column public.sync_conflict_values.target is 'What stood in the target, before it was decided: overwritten by source_wins.';
+comment on column public.sync_conflict_values.target is
+  'What stood in the target, before it was decided: overwritten by source_wins.';
 comment on column public.sync_conflict_values."left" is 'What the sync had left there.';
 comment on column public.sync_conflict_values.after is 'What the decision left there.';
-comment on column public.sync_conflict_values.record is 'The whole record as the source said it, where it may have to be written or hashed as a whole.';
-comment on column public.sync_conflict_values.hashes is 'Of an entity that keeps hashes: {seen, left} before the decision.';
+comment on column public.sync_conflict_values.record is
+  'The whole record as the source said it, where it may have to be written or hashed as a whole.';
+comment on column public.sync_conflict_values.hashes is
+  'Of an entity that keeps hashes: {seen, left} before the decision.';
 alter table public.sync_conflict_values enable row level security;
 create policy nobody_reads on public.sync_conflict_values for select to authenticated using (false);
 revoke all on public.sync_conflict_values from anon, authenticated, service_role;

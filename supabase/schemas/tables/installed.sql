@@ -12,9 +12,11 @@ create table sync.installed (
   applied_by text not null default current_user
 );
 comment on table sync.installed is
-  'What was installed here, when and by whom: each migration with the SHA-256 of its file, each deployment of the functions with that of their sources. Written by npm run sync -- setup.';
+  'What was installed here, when and by whom: each migration with the SHA-256 of its file, each deployment of the '
+  'functions with that of their sources. Written by npm run sync -- setup.';
 comment on column sync.installed.sha256 is
-  'Null where there is no text that it could be of: a migration that another tool applied, and a deployment of the functions that is outstanding since their secrets were set.';
+  'Null where there is no text that it could be of: a migration that another tool applied, and a deployment of the '
+  'functions that is outstanding since their secrets were set.';
 comment on column sync.installed.release is 'The version of this project that installed it.';
 alter table sync.installed enable row level security;
 create policy team_reads on sync.installed for select to authenticated using ((select sync.caller_role()) in ('operator', 'reviewer'));

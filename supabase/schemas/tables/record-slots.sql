@@ -8,7 +8,8 @@ create table public.sync_record_slots (
   primary key (entity_id, slot)
 ) with (fillfactor = 50);
 comment on table public.sync_record_slots is
-  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A page notes the versions before it reads the source, and commits only if they still hold.';
+  'How often records of a slot (4,096 neighbouring keys; every 256th such range has the same slot) were committed. A '
+  'page notes the versions before it reads the source, and commits only if they still hold.';
 comment on column public.sync_record_slots.slot is 'legacy id >> 12, its last eight bits.';
 comment on column public.sync_record_slots.version is 'One more with each commit of records of the slot.';
 

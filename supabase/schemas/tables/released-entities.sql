@@ -9,8 +9,10 @@ create table public.sync_released_entities (
   released_at  timestamptz not null default now()
 );
 comment on table public.sync_released_entities is
-  'The tables and columns that decisions may read and write. Only the owner of the database adds to it: run what npm run sync -- grants prints.';
-comment on column public.sync_released_entities.columns is 'The columns of target_table that decisions may write, besides the id of a new row.';
+  'The tables and columns that decisions may read and write. Only the owner of the database adds to it: run what npm '
+  'run sync -- grants prints.';
+comment on column public.sync_released_entities.columns is
+  'The columns of target_table that decisions may write, besides the id of a new row.';
 comment on column public.sync_released_entities.deletes is 'Whether a decision may delete rows.';
 comment on column public.sync_released_entities.released_by is 'The database user who released it last.';
 

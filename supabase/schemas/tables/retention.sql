@@ -16,10 +16,12 @@ comment on table public.sync_retention is
 comment on column public.sync_retention.page_log_days is
   'Pages. What is usual is told from them: a job that runs once a week needs 50 days for seven runs.';
 comment on column public.sync_retention.execution_days is
-  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes before its pages.';
+  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes '
+  'before its pages.';
 comment on column public.sync_retention.report_days is 'Reports of executions.';
 comment on column public.sync_retention.conflict_days is
-  'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts is kept as long as it does.';
+  'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts '
+  'is kept as long as it does.';
 comment on column public.sync_retention.alert_days is 'Closed alerts.';
 comment on column public.sync_retention.cron_days is 'What pg_cron notes of the jobs of the sync.';
 comment on column public.sync_retention.removed is 'How many rows have gone so far, by table.';
@@ -32,7 +34,8 @@ create policy operators_set on public.sync_retention for update to authenticated
 revoke all on public.sync_retention from anon, authenticated, service_role;
 grant select, update (page_log_days, execution_days, report_days, conflict_days, alert_days, cron_days) on public.sync_retention to authenticated;
 
--- What sync.remove_aged asks for, the oldest first. A decision that counts is in none of them: however many there are, none is looked at.
+-- What sync.remove_aged asks for, the oldest first. A decision that counts is in none of them: however many there
+-- are, none is looked at.
 create index sync_conflicts_ended_idx on public.sync_conflicts (coalesce(resolved_at, last_seen_at))
   where state in ('resolved', 'superseded') and not standing and not (decisions > 0 and resolution_strategy in ('target_wins', 'merge'));
 create index sync_reports_created_at_idx on public.sync_reports (created_at);

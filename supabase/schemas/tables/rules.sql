@@ -15,11 +15,15 @@ create table public.sync_rule_overrides (
   created_at timestamptz not null default now()
 );
 comment on table public.sync_rule_overrides is
-  'Gives a business rule another severity for a time. Records that the rule has stopped or warned of are read again at once.';
-comment on column public.sync_rule_overrides.rule is 'The rule as the queue shows it, for example invoices.paid_within_total@1. Another version needs a row of its own.';
-comment on column public.sync_rule_overrides.severity is 'park: the record goes to the queue. warn: it lands, and sync_warnings names it.';
+  'Gives a business rule another severity for a time. Records that the rule has stopped or warned of are read again '
+  'at once.';
+comment on column public.sync_rule_overrides.rule is
+  'The rule as the queue shows it, for example invoices.paid_within_total@1. Another version needs a row of its own.';
+comment on column public.sync_rule_overrides.severity is
+  'park: the record goes to the queue. warn: it lands, and sync_warnings names it.';
 comment on column public.sync_rule_overrides.reason is 'Why the rule does not apply as written.';
-comment on column public.sync_rule_overrides.valid_to is 'Until when; empty: until further notice. Of several that are valid, the one with the latest valid_from counts.';
+comment on column public.sync_rule_overrides.valid_to is
+  'Until when; empty: until further notice. Of several that are valid, the one with the latest valid_from counts.';
 create index sync_rule_overrides_rule_idx on public.sync_rule_overrides (rule, valid_from);
 alter table public.sync_rule_overrides enable row level security;
 create policy team_reads on public.sync_rule_overrides for select to authenticated
@@ -37,7 +41,9 @@ create table public.sync_warnings (
   last_seen_at  timestamptz not null default now(),
   primary key (entity_id, legacy_id, rule)
 );
-comment on table public.sync_warnings is 'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the field). A row goes when its record is corrected.';
+comment on table public.sync_warnings is
+  'Records that have landed although they break a rule, or otherwise than they were written (written_otherwise: the '
+  'field). A row goes when its record is corrected.';
 create index sync_warnings_rule_idx on public.sync_warnings (rule);
 create index sync_warnings_execution_id_idx on public.sync_warnings (execution_id);
 alter table public.sync_warnings enable row level security;

@@ -11,22 +11,23 @@ begin
   if not exists (select from pg_roles where rolname = 'isthmus_worker') then
     create role isthmus_worker with login bypassrls noinherit nocreatedb nocreaterole;
   end if;
-  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables (sync_released_entities).
+  -- Nobody logs in as this role. Decisions run with its rights, which are those on released tables
+  -- (sync_released_entities).
   if not exists (select from pg_roles where rolname = 'isthmus_decisions') then
     create role isthmus_decisions with nologin bypassrls noinherit nocreatedb nocreaterole;
   end if;
 end
 $$;
--- Only a member of a role can give functions to it, and replace them later. By its name: of the keyword current_user in a grant of roles, supautils
--- before 3.2.3 makes a crash of the whole server.
+-- Only a member of a role can give functions to it, and replace them later. By its name: of the keyword current_user
+-- in a grant of roles, supautils before 3.2.3 makes a crash of the whole server.
 do $$ begin execute format('grant isthmus_decisions to %I', current_user); end $$;
 
 revoke all on schema sync from public;
 grant usage on schema sync to isthmus_worker, isthmus_decisions;
 grant usage on schema public to isthmus_worker, isthmus_decisions;
 
--- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the worker's secret,
--- leaked, would be worth functions that others call by their short names.
+-- Until PostgreSQL 14 everybody could create in public, and a project that was upgraded still lets everybody: the
+-- worker's secret, leaked, would be worth functions that others call by their short names.
 do $$
 declare
   v_open boolean := exists (select from pg_namespace n cross join lateral aclexplode(n.nspacl) x
@@ -59,8 +60,8 @@ create type public.sync_capture as enum ('full', 'xmin', 'modified', 'selection'
 create type public.sync_chain_state as enum ('blocked', 'open', 'done', 'failed', 'cancelled');
 create type public.sync_control as enum ('pause', 'resume', 'cancel', 'retry');
 
--- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary tables, and
--- the Data API sets the strategy of a conflict.
+-- PostgreSQL lets everybody make columns and functions of a new type. The worker has such columns in temporary
+-- tables, and the Data API sets the strategy of a conflict.
 revoke all on type public.sync_schedule_type, public.sync_job_status, public.sync_execution_status, public.conflict_type_enum,
   public.conflict_resolution_strategy, public.mapping_sync_status, public.sync_conflict_state, public.sync_capture,
   public.sync_chain_state, public.sync_control from public;

@@ -27,18 +27,24 @@ comment on column public.sync_sources.system_identifier is
   'Which server was read last; another one, or another timeline, forces a full pass.';
 comment on column public.sync_sources.timeline is 'Timeline of that server; it changes with a failover or a restore.';
 comment on column public.sync_sources.target_identity is
-  'Which database this one was when the last execution began; another one now means that it was restored from a backup, or copied.';
+  'Which database this one was when the last execution began; another one now means that it was restored from a '
+  'backup, or copied.';
 comment on column public.sync_sources.written_since is
-  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in one transaction perhaps.';
+  'The first transaction of this database that the sync can have written in. A copy loads older rows, all of them in '
+  'one transaction perhaps.';
 comment on column public.sync_sources.put_back_until is
   'The restores of this database that a person accepted up to then have been answered by comparing both sides.';
-comment on column public.sync_sources.forgotten_at is 'When somebody last deleted executions: pages of theirs may still be in flight.';
+comment on column public.sync_sources.forgotten_at is
+  'When somebody last deleted executions: pages of theirs may still be in flight.';
 comment on column public.sync_sources.refused_since is
-  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: it answers.';
+  'Since when it refuses connections or does not answer: but for one look of each tick, nobody asks it then. Null: '
+  'it answers.';
 comment on column public.sync_sources.refusal is 'Why it refused last: an error with code, message and remedy.';
 comment on column public.sync_sources.in_recovery is 'True when the server read last was a replica.';
-comment on column public.sync_sources.database_oid is 'Which database of that server; one that was dropped and restored under its name has another.';
-comment on column public.sync_sources.server_start is 'Since when that server runs. One that was put back to an older state has started since.';
+comment on column public.sync_sources.database_oid is
+  'Which database of that server; one that was dropped and restored under its name has another.';
+comment on column public.sync_sources.server_start is
+  'Since when that server runs. One that was put back to an older state has started since.';
 
 alter table public.sync_sources enable row level security;
 create policy team_reads on public.sync_sources for select to authenticated
@@ -75,28 +81,38 @@ create table public.sync_entities (
   unique (source_id, entity_type)
 );
 comment on table public.sync_entities is
-  'What is synced: one row per target table and projection, written from the entity files when an execution is planned.';
+  'What is synced: one row per target table and projection, written from the entity files when an execution is '
+  'planned.';
 comment on column public.sync_entities.legacy_key is 'The target column that holds the legacy id.';
 comment on column public.sync_entities.depends_on is 'Entities whose records this one refers to; they run first.';
 comment on column public.sync_entities.columns is
   'The target columns the sync owns: [{name, type, money, sensitive, parent}]. No other column is ever written.';
 comment on column public.sync_entities.on_delete is
-  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, set: {column: value}} (set: soft only).';
+  'What becomes of the target row of a record that the source no longer has: {policy: hard | soft | ignore | review, '
+  'set: {column: value}} (set: soft only).';
 comment on column public.sync_entities.conflicts is
-  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and that before strategy.';
+  'Who wins where both sides changed something: {strategy, fields: {field: strategy}, types: {conflict type: '
+  'strategy}, deleted: strategy (target rows that somebody deleted)}. A field''s own counts before its type''s, and '
+  'that before strategy.';
 comment on column public.sync_entities.predicate is
-  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are transferred.';
+  'Which records are not transferred, and what becomes of one that leaves: {rule, reason, on_leave}; null: all are '
+  'transferred.';
 comment on column public.sync_entities.history is
   'What sync_row_states keeps of each record: whole values, or hashes of them.';
-comment on column public.sync_entities.definition_hash is 'Changes when the entity file changes; then everything is projected again.';
+comment on column public.sync_entities.definition_hash is
+  'Changes when the entity file changes; then everything is projected again.';
 comment on column public.sync_entities.adoption_epoch is
   '0: nothing may be minted, because the ids that the target already holds have not been taken over.';
 comment on column public.sync_entities.mask_from is
-  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none are.';
+  'A field has become sensitive: from this legacy id on its values in the queue are still to be masked. Null: none '
+  'are.';
 comment on column public.sync_entities.removed_at is
-  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the queue is closed.';
+  'Since when no entity file of the deployed functions has it; null: one has. A day later what is open of it in the '
+  'queue is closed.';
 
-comment on column public.sync_entities.control is 'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is empty again. docs/reference.md says which when.';
+comment on column public.sync_entities.control is
+  'pause: executions leave it out, and no page of it begins. Resume, cancel or retry are carried out, and it is '
+  'empty again. docs/reference.md says which when.';
 comment on column public.sync_entities.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_entities.controlled_at is 'When that was.';
 
@@ -110,4 +126,5 @@ revoke all on sequence public.sync_entities_id_seq from anon, authenticated, ser
 grant select, update (control) on public.sync_entities to authenticated;
 grant select, insert, update on public.sync_entities to isthmus_worker;
 grant select on public.sync_entities to isthmus_decisions;
-comment on column public.sync_entities.rules is 'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';
+comment on column public.sync_entities.rules is
+  'Its business rules, from the entity file: [{rule, severity, fields, remedy}].';

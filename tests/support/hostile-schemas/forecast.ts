@@ -3,8 +3,9 @@ import { counted } from "../plan.ts";
 import type { HostileSchema, HostileTable } from "./schema.ts";
 
 /**
- * What a plan counted is what the run after it counted; else a sentence. Not of entities with triggers, which a plan cannot foretell, nor of
- * those whose totals the run has found to differ: it reads their records once more, and a plan compares none. Nor of what refers to such.
+ * What a plan counted is what the run after it counted; else a sentence. Not of entities with triggers, which a plan
+ * cannot foretell, nor of those whose totals the run has found to differ: it reads their records once more, and a
+ * plan compares none. Nor of what refers to such.
  */
 export async function compareForecast(target: Sql, schema: HostileSchema, plan: string, ran: string): Promise<string[]> {
   // A digest of a plan compares what stands there, and asks once more for what the plan has changed.

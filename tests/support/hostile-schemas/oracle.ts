@@ -302,7 +302,8 @@ async function queueOf(here: Sql, { entity, triggers }: HostileTable, execution:
     if (byField && (live || (state === "resolved" && (strategy === "target_wins" || strategy === "merge"))))
       for (const name of namesIn(field)) fields.add(`${id} ${name}`);
   }
-  // Only a trigger makes another value of what was written: what the column itself cuts or rounds belongs in the queue.
+  // Only a trigger makes another value of what was written: what the column itself cuts or rounds belongs in the
+  // queue.
   const altered = new Set(triggers.flatMap((trigger) => (trigger.does === "alters" ? [trigger.column] : [])));
   for (const { id, field } of warnings) if (altered.has(field)) fields.add(`${id} ${field}`);
   // Of hashes nobody knows which field it was.

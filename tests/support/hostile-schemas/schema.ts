@@ -110,8 +110,9 @@ function someTidied(random: Random, tables: readonly HostileTable[]): readonly H
 }
 
 /**
- * In every second schema one more table has a trigger that writes into a column whenever a row is updated, whatever the update was about, and
- * another value each time: what it alters is seldom what was written, and may be the mark of a deleted record.
+ * In every second schema one more table has a trigger that writes into a column whenever a row is updated, whatever
+ * the update was about, and another value each time: what it alters is seldom what was written, and may be the mark
+ * of a deleted record.
  */
 function someStamped(random: Random, tables: readonly HostileTable[]): readonly HostileTable[] {
   const textsOf = ({ columns }: HostileTable) => columns.filter(({ pair }) => pair.target === "text");

@@ -6,8 +6,8 @@ import { MANY } from "./columns.ts";
 import { nameOf } from "./tables.ts";
 
 /**
- * What the source itself keeps true of its tables: unique values, checks, foreign keys and triggers of the old application. Each statement may fail.
- * `taken`: names of its relations.
+ * What the source itself keeps true of its tables: unique values, checks, foreign keys and triggers of the old
+ * application. Each statement may fail. `taken`: names of its relations.
  */
 export function drawSourceRules(random: Random, tables: readonly HostileTable[], taken: readonly string[]): string[] {
   const names = new Names(random, HOSTILE_NAMES);
