@@ -111,7 +111,7 @@ async function nextRelease(folder: string): Promise<readonly MigrationFile[]> {
   };
   await command("--release");
   change(
-    "supabase/schemas/tables/jobs-and-executions.sql",
+    "supabase/schemas/tables/chains-and-page-log.sql",
     /(create table public\.sync_page_log \((?:.*\n)*?)(  unique \(chain_id, page\))/,
     "$1  noted          text not null default 'noted',\n$2",
   );
