@@ -15,6 +15,7 @@ export async function callFunction(env: Environment, path: string, body?: unknow
   const base = functionsUrl(env);
   const key = apiKey(env);
   let response: Response;
+  let text: string;
   try {
     response = await fetch(`${base}/${path}`, {
       method: body === undefined ? "GET" : "POST",
@@ -22,13 +23,13 @@ export async function callFunction(env: Environment, path: string, body?: unknow
       signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
+    text = await response.text();
   } catch (error) {
     throw new Problem("UNREACHABLE", `Nothing answers at ${base}.`, "Check FUNCTIONS_URL or SUPABASE_URL, and the network.", {
       exitCode: EXIT_CODES.unreachable.code,
       cause: error,
     });
   }
-  const text = await response.text();
   const answer = parse(text);
   if (response.ok && answer !== undefined) return answer;
   throw refused(response.status, path, answer);

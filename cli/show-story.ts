@@ -6,6 +6,7 @@ const IN_SOURCE: Readonly<Record<string, string>> = {
   not_a_record: "there, but no record of this entity",
   waived: "there, but not transferred",
   refused: "there, but the source cannot compute the record",
+  too_large: "there, with more bytes than a page may have",
   absent: "not there",
 };
 

@@ -2,11 +2,14 @@ import cliProgress from "cli-progress";
 import type { EntityState, ExecutionState } from "./answers.ts";
 import { chainProgress } from "./show-execution.ts";
 import type { Terminal } from "./output.ts";
+import { EXIT_CODES } from "./exit-codes.ts";
 import { Problem } from "./problem.ts";
 import { idleMinutes, showTroubles } from "./show-troubles.ts";
 
 /** Nothing has moved for so long: it is said, and again after each doubling. */
 const QUIET_SECONDS = 60;
+/** So many looks in a row may find nobody there: a deployment, a cold pooler. */
+const MISSED_LOOKS = 5;
 /** Nobody ends what sync-tick does not look at: the command does not wait for it for ever. */
 const LOST_SECONDS = 3 * 60 * 60;
 
@@ -18,9 +21,18 @@ const LOST_SECONDS = 3 * 60 * 60;
 export async function watchExecution(terminal: Terminal, load: () => Promise<ExecutionState>): Promise<ExecutionState> {
   const view = terminal.interactive ? movingBars() : changedLines(terminal);
   let told = 0;
+  let missed = 0;
   try {
     for (;;) {
-      const state = await load();
+      const state = await load().catch((error: unknown) => {
+        if (!(error instanceof Problem) || error.exitCode !== EXIT_CODES.unreachable.code || ++missed > MISSED_LOOKS) throw error;
+        return undefined;
+      });
+      if (state === undefined) {
+        await terminal.pause();
+        continue;
+      }
+      missed = 0;
       for (const entity of state.entities ?? []) if (entity.chains !== null) view.show(entity);
       if (state.status !== "running") return state;
       const idle = state.idleSeconds ?? 0;

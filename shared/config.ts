@@ -19,6 +19,9 @@ const dictionary = z.string().transform((text, context) => {
 export const TLS_MODES = ["verify-full", "require", "disable"] as const;
 export type TlsMode = (typeof TLS_MODES)[number];
 
+/** A secret key of the project would be the whole project in a scraper's file. */
+const METRICS_TOKEN_FORM = /^(?!sb_)[A-Za-z0-9_-]{32,200}$/;
+
 const schema = z.object({
   /** The legacy database, as a read-only role. */
   SOURCE_DB_URL: z.url({ protocol: /^postgres(ql)?$/ }),
@@ -46,11 +49,11 @@ const schema = z.object({
   QSTASH_TOKEN: z.string().min(1),
   QSTASH_CURRENT_SIGNING_KEY: z.string().min(1),
   QSTASH_NEXT_SIGNING_KEY: z.string().min(1),
-  /** What a scraper sends (Authorization: Bearer): it reads metrics, and nothing else. Without it only a secret key does. */
-  METRICS_TOKEN: z
-    .string()
-    .regex(/^[A-Za-z0-9_-]{32,200}$/, "must be 32 to 200 letters, digits, _ or -")
-    .optional(),
+  /**
+   * What a scraper sends (Authorization: Bearer): it reads metrics, and nothing else. Without it only a secret key does.
+   * One of another form is as none: the sync does not stop for it. Setup refuses such a one.
+   */
+  METRICS_TOKEN: z.string().regex(METRICS_TOKEN_FORM).optional().catch(undefined),
   UPSTASH_REDIS_REST_URL: z.url().optional(),
   UPSTASH_REDIS_REST_TOKEN: optional,
   /** Records of a first page; later ones adapt to what pages measured. */
@@ -104,6 +107,10 @@ const schema = z.object({
   ISTHMUS_IDLE_TIMEOUT_SECONDS: integer(30),
   ISTHMUS_ACQUIRE_TIMEOUT_SECONDS: integer(30),
 });
+
+/** What is wrong with a token that is to read metrics; undefined: nothing. */
+export const metricsTokenProblem = (token: string): string | undefined =>
+  METRICS_TOKEN_FORM.test(token) ? undefined : "must be 32 to 200 letters, digits, _ or -, and no other key of the project";
 
 /** Every variable that the functions read. */
 export const CONFIG_NAMES: readonly string[] = Object.keys(schema.shape);

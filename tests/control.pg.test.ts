@@ -168,6 +168,11 @@ describe.each(LEVELS)("$kind", ({ table, kind, of }) => {
       expect(await test.status(execution)).toMatchObject({ status: "succeeded", errors: null });
       expect(await landed(test)).toBe(OFFICES);
       expect(await test.sums(execution)).toEqual({ read: OFFICES, outcomes: OFFICES, processed: OFFICES, pages: 3 });
+      // What its pages have counted is in the totals of metrics once, although it has ended twice.
+      const [counted] = await test.target.admin<{ totals: number; pages: number }[]>`
+        select (select sum((counts ->> 'pages')::numeric)::integer from public.sync_totals where entity_id is not null) as totals,
+               (select count(*)::integer from public.sync_page_log) as pages`;
+      expect(counted?.totals).toBe(counted?.pages);
       for (const told of ["execution_failed", "page_stalled"])
         expect(await alertsOf(test, told)).toMatchObject([{ open: false }]);
       expect((await test.target.admin`select status from public.sync_jobs where name = 'hourly'`)[0]).toEqual({

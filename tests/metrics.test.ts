@@ -1,3 +1,6 @@
+import { metricsToken } from "../cli/setup/metrics-token.ts";
+import type { Setup } from "../cli/setup/context.ts";
+import { metricsTokenProblem } from "../shared/config.ts";
 import { describe, expect, it } from "vitest";
 import { METRICS } from "../shared/metrics/registry.ts";
 import { openMetrics } from "../shared/metrics/scrape.ts";
@@ -56,15 +59,18 @@ describe("METRICS_TOKEN", () => {
     expect(await answerTo({ apikey: TOKEN })).toEqual({ status: 401, code: "UNAUTHENTICATED" });
   });
 
-  it.each(["short", "with.three.points".padEnd(40, "x"), "with space".padEnd(40, "x")])("%s is refused", async (token) => {
-    const answer = await createFunctions({ METRICS_TOKEN: token }).call("sync-trigger", {
-      query: "?metrics",
-      headers: bearer(token),
-    });
-    expect(await answer.json()).toMatchObject({
-      error: { code: "CONFIG_INVALID", message: expect.stringContaining("METRICS_TOKEN") as string },
-    });
-  });
+  it.each(["short", "with.three.points".padEnd(40, "x"), "with space".padEnd(40, "x"), "sb_secret_".padEnd(40, "x")])(
+    "%s is as none, and stops nothing else; setup refuses it",
+    async (token) => {
+      const badly = createFunctions({ METRICS_TOKEN: token });
+      expect((await badly.call("sync-trigger", { query: "?metrics", headers: bearer(token) })).status).toBe(401);
+      expect((await badly.call("sync-page", { method: "POST", headers: bearer("x"), body: "{}" })).status).toBe(401);
+      expect(metricsTokenProblem(token)).toMatch(/^must be 32 to 200/);
+      await expect(
+        (async () => metricsToken.look({ env: () => ({ METRICS_TOKEN: token }) } as unknown as Setup))(),
+      ).rejects.toMatchObject({ code: "VARIABLE_INVALID", exitCode: 2 });
+    },
+  );
 });
 
 describe("the text of a scrape", () => {

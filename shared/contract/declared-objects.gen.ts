@@ -28,6 +28,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     file: "schemas/functions/advance.sql",
   },
   {
+    object: "function sync.add_pages(public.sync_executions,integer)",
+    digest: "21d290ffdc",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/totals.sql",
+  },
+  {
     object: "function sync.add_range(public.sync_chains,jsonb)",
     digest: "366db5e6ea",
     rights: ["isthmus_worker EXECUTE"],
@@ -838,6 +844,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "32b9a9cb11",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/exchange-of-unique-values.sql",
+  },
+  {
+    object: "function sync.go_on_counting(uuid)",
+    digest: "601d2e6c92",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/totals.sql",
   },
   {
     object: "function sync.gone_landed(public.sync_entities,jsonb,uuid)",
@@ -1918,7 +1930,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.retry_chains(uuid,uuid[])",
-    digest: "ba139c0407",
+    digest: "0f659422ff",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -2329,7 +2341,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.total_execution(uuid)",
-    digest: "7ac6a151b9",
+    digest: "3758d92e85",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/totals.sql",
   },

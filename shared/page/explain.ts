@@ -18,8 +18,8 @@ import type { Issue } from "../target/pages.ts";
 const LONGEST = 200;
 const SEARCH_MS = 5_000;
 
-/** What the source has: a record; a row that its entity does not count as one; one that is not transferred; one it cannot compute; nothing. */
-type InSource = "present" | "not_a_record" | "waived" | "refused" | "absent";
+/** What the source has: a record; a row that its entity does not count as one; one that is not transferred; one it cannot compute; one of more bytes than a page may have; nothing. */
+type InSource = "present" | "not_a_record" | "waived" | "refused" | "too_large" | "absent";
 
 interface StoryField {
   readonly field: string;
@@ -38,7 +38,7 @@ interface StoryField {
 type Verdict =
   "insert" | "update" | "unchanged" | "compare" | "waiting" | "open" | "waived" | "gone" | "nothing" | "left_alone" | "decide";
 
-export interface Story extends Omit<KnownRecord, "sourceId" | "namespace" | "columns" | "severities" | "state"> {
+export interface Story extends Omit<KnownRecord, "sourceId" | "namespace" | "columns" | "severities" | "state" | "definition"> {
   readonly entity: string;
   readonly id: string;
   readonly source: { readonly table: string; readonly row: InSource };
@@ -74,9 +74,11 @@ export async function explain(context: Context, name: string, given: string, rig
         ? "waived"
         : read.refused.length > 0
           ? "refused"
-          : (await rowIsThere(source, entity, id))
-            ? "not_a_record"
-            : "absent";
+          : read.fits !== undefined
+            ? "too_large"
+            : (await rowIsThere(source, entity, id))
+              ? "not_a_record"
+              : "absent";
   const uuid = known.mapping?.uuid ?? mintUuid(known.namespace, name, id);
   const there = await storyRow(target, entity.target.table, known, name, known.sourceId, id, uuid);
   const rows = row === undefined ? [] : [row];
@@ -87,7 +89,16 @@ export async function explain(context: Context, name: string, given: string, rig
   );
   const issue = transform(entity, rows, parents, new Map([[id, uuid]]), known.severities).issues[0];
   const changed = row === undefined || known.state?.digest == null ? null : row[DIGEST] !== known.state.digest;
-  const { sourceId: _source, namespace: _namespace, columns: _columns, severities: _severities, state, ...told } = known;
+  const {
+    sourceId: _source,
+    namespace: _namespace,
+    columns: _columns,
+    severities: _severities,
+    definition,
+    state,
+    ...told
+  } = known;
+  const redefined = definition !== null && definition !== context.hashes.get(name);
   return {
     entity: name,
     id,
@@ -100,7 +111,7 @@ export async function explain(context: Context, name: string, given: string, rig
     fields: Object.entries(entity.fields).map(([field, how]) =>
       fieldStory(entity, field, how, { id, row, there, parents, issue }, rights.values),
     ),
-    run: verdictOf(entity, inSource, known, there, changed, issue, rights.values),
+    run: verdictOf(entity, inSource, known, { there, digest: row?.[DIGEST], changed, redefined, issue }, rights.values),
   };
 }
 
@@ -150,7 +161,8 @@ function fieldStory(
         ? null
         : { entity: field.parent, id: value, landed: uuid !== undefined },
     rule: problem?.rule ?? stopped?.rule ?? null,
-    remedy: problem?.remedy ?? stopped?.remedy ?? null,
+    // That of a record that waits names its parent.
+    remedy: problem?.remedy ?? (stopped?.state === "waiting" && !seen ? null : stopped?.remedy) ?? null,
   };
 }
 
@@ -158,14 +170,28 @@ function verdictOf(
   entity: Entity,
   inSource: InSource,
   known: KnownRecord,
-  there: StoryRow | undefined,
-  changed: boolean | null,
-  issue: Issue | undefined,
+  {
+    there,
+    digest,
+    changed,
+    redefined,
+    issue,
+  }: {
+    readonly there: StoryRow | undefined;
+    readonly digest: string | null | undefined;
+    readonly changed: boolean | null;
+    readonly redefined: boolean;
+    readonly issue: Issue | undefined;
+  },
   seen: boolean,
 ): Story["run"] {
   const landed = known.mapping?.active === true;
-  const standing = known.conflicts.find((one) => one.standing);
-  const ambiguous = known.conflicts.find((one) => one.state === "open" && one.type === "uuid_mapping_conflict");
+  // As sync.collect_issues: it stands for what was decided on, and while the source does not change the record.
+  const standing = known.conflicts.find(
+    (one) => one.standing && one.digest === (digest ?? null) && (!issue || one.rule === issue.rule),
+  );
+  const ambiguous = known.conflicts.find((one) => one.state === "open" && one.rule === "adoption.ambiguous");
+  if (inSource === "too_large") return { verdict: "open", why: "The record has more bytes than a page may have." };
   if (inSource === "refused") return { verdict: "open", why: "The source cannot compute the record." };
   if (inSource === "waived") {
     const { name = "", version = 0, onLeave = "keep" } = entity.source.predicate ?? {};
@@ -183,8 +209,7 @@ function verdictOf(
     };
   }
   if (ambiguous) return { verdict: "open", why: `Several target rows may be the record: ${ambiguous.remedy}` };
-  if (standing && changed !== true)
-    return { verdict: "left_alone", why: "A decision for the target stands until the source changes the record." };
+  if (standing) return { verdict: "left_alone", why: "A decision for the target stands until the source changes the record." };
   if (issue) {
     const { parent, parentId } = issue;
     if (issue.state === "waiting")
@@ -192,11 +217,15 @@ function verdictOf(
         verdict: "waiting",
         why: `${[parent ?? "A parent", ...(seen && parentId !== undefined ? [parentId] : [])].join(" ")} has not landed.`,
       };
+    if (new Map<string, string>(Object.entries(entity.conflicts.types)).get(issue.type) === "target_wins")
+      return { verdict: "left_alone", why: `${issue.rule}: conflicts.types.${issue.type} is target_wins.` };
     return { verdict: "open", why: `${issue.rule}: ${issue.remedy}` };
   }
   if (!landed) return { verdict: "insert", why: "The record has not landed, and nothing stops it before the target is asked." };
   if (!there)
     return { verdict: "decide", why: `Somebody has deleted the target row. conflicts.deleted: ${entity.conflicts.deleted}.` };
+  if (redefined)
+    return { verdict: "compare", why: "The entity's definition has changed since: the next run reads all of it and compares." };
   if (changed === null || (changed && there.asLeft !== true))
     return { verdict: "compare", why: "Both sides are compared field by field, by the strategy of each field." };
   if (changed) return { verdict: "update", why: "The source has changed the record, and nobody has edited the target row." };

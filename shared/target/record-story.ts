@@ -21,6 +21,8 @@ export interface StoryConflict {
   readonly candidates: readonly string[];
   readonly execution: string | null;
   readonly resolvedIn: string | null;
+  /** Hash of the record that was stopped, or decided on. */
+  readonly digest: string | null;
 }
 
 /** What the control tables know of one record. */
@@ -37,6 +39,8 @@ export interface KnownRecord {
   readonly conflicts: readonly StoryConflict[];
   readonly executions: readonly { readonly id: string; readonly status: string; readonly startedAt: string }[];
   readonly asked: string | null;
+  /** The definition under which the entity was read last; null: it never was to its end. */
+  readonly definition: string | null;
   readonly warnings: readonly string[];
   readonly waiters: readonly { readonly entity: string; readonly id: string }[];
   readonly moreWaiters: boolean;
@@ -74,7 +78,7 @@ export async function knownRecord(
                                 'resolvedBy', c.resolved_by, 'resolvedAt', c.resolved_at, 'standing', c.standing,
                                 'parent', case when c.parent_legacy_id is not null then jsonb_build_object('entity', p.entity_type, 'id', c.parent_legacy_id::text) end,
                                 'candidates', case when c.rule = 'adoption.ambiguous' then coalesce(jsonb_path_query_array(c.conflict_data, '$.candidates[*].id'), '[]') else '[]' end,
-                                'execution', c.execution_id, 'resolvedIn', c.resolved_in) order by c.last_seen_at desc, c.id), '[]')
+                                'execution', c.execution_id, 'resolvedIn', c.resolved_in, 'digest', c.source_digest::text) order by c.last_seen_at desc, c.id), '[]')
                          from (select c.* from public.sync_conflicts c where c.entity_id = e.id and c.source_record_id = k.id
                                 order by c.last_seen_at desc, c.id limit ${MOST_CONFLICTS}) c
                          left join public.sync_entities p on p.id = c.parent_entity_id),
@@ -83,6 +87,7 @@ export async function knownRecord(
                          where x.id = any (array(select pg_catalog.unnest(array[c.execution_id, c.resolved_in]) from public.sync_conflicts c
                                                   where c.entity_id = e.id and c.source_record_id = k.id))),
          'asked', (select p.reason from public.sync_pending_keys p where p.entity_id = e.id and p.execution_id is null and p.legacy_id = k.id),
+         'definition', (select p.definition_hash from public.sync_checkpoints p where p.source_id = s.id and p.entity_type = e.entity_type),
          'warnings', (select coalesce(pg_catalog.jsonb_agg(w.rule order by w.rule), '[]') from public.sync_warnings w where w.entity_id = e.id and w.legacy_id = k.id),
          'waiters', (select coalesce(pg_catalog.jsonb_agg(jsonb_build_object('entity', w.entity_type, 'id', w.source_record_id::text) order by w.entity_type, w.source_record_id), '[]')
                        from (select c.entity_type, c.source_record_id from public.sync_conflicts c

@@ -14,6 +14,7 @@ begin
                   and (not (o.selective or v_execution.selective) or exists (select from public.sync_chains c where c.execution_id = o.id and c.capture = 'adopt'))) then
       return false;
     end if;
+    perform sync.go_on_counting(p_execution);
     update public.sync_executions set status = 'running', completed_at = null, errors = null, metrics = null, controlled_at = clock_timestamp() where id = p_execution;
     update public.sync_jobs set status = 'running', attempts = 0, last_error = null, waits_since = null where id = v_execution.job_id;
   end if;

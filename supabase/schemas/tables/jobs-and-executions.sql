@@ -145,6 +145,8 @@ comment on column public.sync_executions.control is
 comment on column public.sync_executions.controlled_by is 'Who gave the last word to control.';
 comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
+-- How long a job usually takes (sync.metrics).
+create index sync_executions_succeeded_idx on public.sync_executions (job_id, started_at) where status = 'succeeded';
 create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
 create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, hash_array(entities), started_at)
