@@ -464,6 +464,8 @@ comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 -- How long a job usually takes (sync.metrics).
 create index sync_executions_succeeded_idx on public.sync_executions (job_id, started_at) where status = 'succeeded';
+-- The latest of an entity that may be tried again (sync.failed_chains).
+create index sync_executions_unfinished_idx on public.sync_executions (source_id, ordinal) where status in ('running', 'failed') and not dry_run;
 create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
 create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, hash_array(entities), started_at)
@@ -1802,7 +1804,7 @@ grant select, insert, update on public.sync_totals to isthmus_worker;
 create table public.sync_retention (
   one            boolean primary key default true check (one),
   page_log_days  integer not null default 60 check (page_log_days between 7 and 36500),
-  execution_days integer not null default 400 check (execution_days between 7 and 36500),
+  execution_days integer not null default 400 check (execution_days between 60 and 36500),
   report_days    integer not null default 400 check (report_days between 7 and 36500),
   conflict_days  integer not null default 400 check (conflict_days between 7 and 36500),
   alert_days     integer not null default 400 check (alert_days between 7 and 36500),
@@ -1812,12 +1814,12 @@ create table public.sync_retention (
 );
 comment on table public.sync_retention is
   'How many days the history is kept. One row, which sync.remove_aged makes; set its columns in the table editor.';
-comment on column public.sync_retention.page_log_days is
-  'Pages. What is usual is told from them: a job that runs once a week needs 50 days for seven runs.';
+comment on column public.sync_retention.page_log_days is 'Pages.';
 comment on column public.sync_retention.execution_days is
-  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes '
-  'before its pages.';
-comment on column public.sync_retention.report_days is 'Reports of executions.';
+  'Executions and their chains, from which it is told what is usual. The last thousand are kept however old they are, '
+  'and none goes before its pages and reports, or while an open alert or brake is about it.';
+comment on column public.sync_retention.report_days is
+  'Reports of executions. The latest of its kind is kept: the next one is compared with it.';
 comment on column public.sync_retention.conflict_days is
   'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts '
   'is kept as long as it does.';
@@ -1838,6 +1840,8 @@ grant select, update (page_log_days, execution_days, report_days, conflict_days,
 create index sync_conflicts_ended_idx on public.sync_conflicts (coalesce(resolved_at, last_seen_at))
   where state in ('resolved', 'superseded') and not standing and not (decisions > 0 and resolution_strategy in ('target_wins', 'merge'));
 create index sync_reports_created_at_idx on public.sync_reports (created_at);
+-- Whether there is a later one of its kind.
+create index sync_reports_kind_idx on public.sync_reports (kind, created_at);
 
 -- supabase/schemas/functions/versions.sql
 
@@ -2572,12 +2576,15 @@ create trigger guard_chain before update or delete on public.sync_chains
 create function sync.note_forgotten() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  update public.sync_sources set forgotten_at = now();
+  -- A message is tried again for hours, and a dead letter can be sent again for some days: no page of an execution
+  -- that is older is still on its way.
+  update public.sync_sources s set forgotten_at = now()
+   where exists (select from gone g where g.source_id = s.id and coalesce(g.completed_at, now()) > now() - interval '8 days');
   return null;
 end
 $$;
 comment on function sync.note_forgotten() is 'Pages of executions that somebody has deleted are no sign of a restore.';
-create trigger note_forgotten after delete on public.sync_executions for each statement execute function sync.note_forgotten();
+create trigger note_forgotten after delete on public.sync_executions referencing old table as gone for each statement execute function sync.note_forgotten();
 
 revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
   sync.refuse_undecided(), sync.guard_status(), sync.guard_chain(), sync.note_forgotten() from public;
@@ -2608,7 +2615,7 @@ begin
   if p_what = 'entity' then
     select * into v_execution from public.sync_executions x
      where x.source_id = (p_row ->> 'source_id')::smallint and p_row ->> 'entity_type' = any (x.entities) and x.status in ('running', 'failed') and not x.dry_run
-     order by x.ordinal desc limit 1;
+     order by x.source_id desc, x.ordinal desc limit 1;
   elsif p_what = 'job' then
     select * into v_execution from public.sync_executions x where x.job_id = (p_row ->> 'id')::uuid order by x.started_at desc limit 1;
   else
@@ -4348,8 +4355,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions := (select x from public.sync_executions x where x.id = p_execution);
 begin
-  -- An execution that runs is told beside the totals, and its pages are added when it ends: each once. That it has ended
-  -- before stays counted.
+  -- An execution that runs is told beside the totals, and its pages are added when it ends: each once. That it has
+  -- ended before stays counted.
   if v_execution.metrics is not null and not v_execution.dry_run then
     perform sync.add_pages(v_execution, -1);
   end if;
@@ -10032,6 +10039,10 @@ declare
 begin
   perform from public.sync_sources s join public.sync_executions x on x.source_id = s.id where x.id = p_execution for no key update of s;
   select * into v_execution from public.sync_executions where id = p_execution for no key update;
+  -- Somebody else may have gone on with it meanwhile.
+  if v_execution.status not in ('failed', 'running') or not exists (select from public.sync_chains where id = any (p_chains) and state = 'failed') then
+    return true;
+  end if;
   if v_execution.status = 'failed' then
     if exists (select from public.sync_executions o
                 where o.source_id = v_execution.source_id and o.status = 'running' and o.entities && v_execution.entities
@@ -10047,7 +10058,8 @@ begin
   update public.sync_chains
      set state = 'blocked', closed_at = null, due_at = null, lease_until = null, failures = 0, unclaimed = 0, refusals = 0, refusal = null, waits_since = null,
          last_error = null, control = null
-   where execution_id = p_execution and (id = any (p_chains) or state = 'cancelled');
+   -- What a person has cancelled says so, and stays so.
+   where execution_id = p_execution and (id = any (p_chains) and state = 'failed' or state = 'cancelled' and last_error ->> 'code' is distinct from 'EXECUTION_CANCELLED');
   perform sync.advance_execution(p_execution);
   return true;
 end
@@ -10056,35 +10068,56 @@ comment on function sync.retry_chains(uuid, uuid[]) is
   'Opens failed chains where they stood, with those that were cancelled because of them, and their execution with '
   'them. False: another execution of these entities runs.';
 
-create function sync.cancel_held() returns setof uuid
+create function sync.tell_stuck(p_execution uuid, p_sqlstate text) returns void
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+begin
+  if not sync.passes_by_itself(p_sqlstate) then
+    perform sync.raise_alert('execution_stuck', 'critical', null, p_execution, null,
+      'What a person said of an execution cannot be carried out. It ends by itself when nothing has moved for ISTHMUS_STALLED_MINUTES.',
+      jsonb_build_object('execution', p_execution, 'sqlstate', p_sqlstate));
+  end if;
+end
+$$;
+comment on function sync.tell_stuck(uuid, text) is
+  'Opens the alert execution_stuck where a word cannot be carried out and that does not pass: it holds up no other.';
+
+-- Words are few: they are looked up by their index, whatever the planner thinks of tables that were never analysed.
+create function sync.cancel_held() returns setof uuid
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
   v_execution uuid;
 begin
-  update public.sync_executions x set status = 'cancelled', cancelled_by = coalesce(case when x.control = 'cancel' then x.controlled_by end, j.controlled_by), control = null
-    from public.sync_executions o left join public.sync_jobs j on j.id = o.job_id
-   where o.id = x.id and x.status = 'running' and 'cancel' in (x.control, j.control);
-  update public.sync_jobs set control = null where control = 'cancel';
+  update public.sync_executions set status = 'cancelled', cancelled_by = controlled_by, control = null where control = 'cancel' and status = 'running';
+  -- A word is taken and carried out by one statement: none that is given meanwhile is lost.
+  with said as (
+    update public.sync_jobs set control = null where control = 'cancel' returning id, controlled_by
+  )
+  update public.sync_executions x set status = 'cancelled', cancelled_by = s.controlled_by, control = null
+    from said s where x.job_id = s.id and x.status = 'running';
   for v_execution in
     select distinct c.execution_id from public.sync_executions x join public.sync_chains c on c.execution_id = x.id left join public.sync_entities e on e.id = c.entity_id
      where x.status = 'running' and c.state in ('blocked', 'open') and 'cancel' in (c.control, e.control)
   loop
-    -- A page at work may commit within its lease.
-    with free as (
-      select c.id, coalesce(case when c.control = 'cancel' then c.controlled_by end, e.controlled_by) as by, e.entity_type as entity
-        from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
-       where c.execution_id = v_execution and c.state in ('blocked', 'open') and 'cancel' in (c.control, e.control)
-         and (c.lease_until is null or c.lease_until <= clock_timestamp())
-       order by c.id for update of c skip locked
-    )
-    update public.sync_chains c
-       set state = 'cancelled', closed_at = now(), due_at = null, lease_until = null, control = null,
-           last_error = jsonb_build_object('code', 'EXECUTION_CANCELLED', 'entity', f.entity, 'message', 'Its pages were cancelled by ' || f.by || '.')
-      from free f where f.id = c.id;
-    if found then
-      perform sync.advance_execution(v_execution);
-      return next v_execution;
-    end if;
+    begin
+      -- A page at work may commit within its lease.
+      with free as (
+        select c.id, coalesce(case when c.control = 'cancel' then c.controlled_by end, e.controlled_by) as by, e.entity_type as entity
+          from public.sync_chains c left join public.sync_entities e on e.id = c.entity_id
+         where c.execution_id = v_execution and c.state in ('blocked', 'open') and 'cancel' in (c.control, e.control)
+           and (c.lease_until is null or c.lease_until <= clock_timestamp())
+         order by c.id for update of c skip locked
+      )
+      update public.sync_chains c
+         set state = 'cancelled', closed_at = now(), due_at = null, lease_until = null, control = null,
+             last_error = jsonb_build_object('code', 'EXECUTION_CANCELLED', 'entity', f.entity, 'message', 'Its pages were cancelled by ' || f.by || '.')
+        from free f where f.id = c.id;
+      if found then
+        perform sync.advance_execution(v_execution);
+        return next v_execution;
+      end if;
+    exception when others then
+      perform sync.tell_stuck(v_execution, sqlstate);
+    end;
   end loop;
   update public.sync_entities e set control = null
    where e.control = 'cancel' and not exists (
@@ -10096,7 +10129,7 @@ comment on function sync.cancel_held() is
   'Ends what a person has cancelled: executions, and the chains of entities, where no page is at work.';
 
 create function sync.apply_controls() returns setof uuid
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
   v_word   record;
   v_chains uuid[];
@@ -10113,7 +10146,12 @@ begin
     select array_agg(f.id), (array_agg(f.execution_id))[1] into v_chains, v_where from sync.failed_chains(v_word.what, v_word."row") f;
     -- Without a failed chain somebody else has gone on with it. Behind another execution it waits until that has
     -- ended.
-    v_done := v_where is null or sync.retry_chains(v_where, v_chains);
+    begin
+      v_done := v_where is null or sync.retry_chains(v_where, v_chains);
+    exception when others then
+      perform sync.tell_stuck(v_where, sqlstate);
+      v_done := false;
+    end;
     continue when not v_done;
     if v_where is not null then
       return next v_where;
@@ -10122,10 +10160,10 @@ begin
              next_execution_at = clock_timestamp()
        where id = (v_word."row" ->> 'id')::uuid;
     end if;
-    update public.sync_jobs set control = null where v_word.what = 'job' and id = (case when v_word.what = 'job' then v_word."row" ->> 'id' end)::uuid;
-    update public.sync_executions set control = null where v_word.what = 'execution' and id = (case when v_word.what = 'execution' then v_word."row" ->> 'id' end)::uuid;
-    update public.sync_entities set control = null where v_word.what = 'entity' and id = (case when v_word.what = 'entity' then v_word."row" ->> 'id' end)::smallint;
-    update public.sync_chains set control = null where v_word.what = 'chain' and id = (case when v_word.what = 'chain' then v_word."row" ->> 'id' end)::uuid;
+    update public.sync_jobs set control = null where control = 'retry' and v_word.what = 'job' and id = (case when v_word.what = 'job' then v_word."row" ->> 'id' end)::uuid;
+    update public.sync_executions set control = null where control = 'retry' and v_word.what = 'execution' and id = (case when v_word.what = 'execution' then v_word."row" ->> 'id' end)::uuid;
+    update public.sync_entities set control = null where control = 'retry' and v_word.what = 'entity' and id = (case when v_word.what = 'entity' then v_word."row" ->> 'id' end)::smallint;
+    update public.sync_chains set control = null where control = 'retry' and v_word.what = 'chain' and id = (case when v_word.what = 'chain' then v_word."row" ->> 'id' end)::uuid;
   end loop;
   -- What has ended otherwise waits for nothing.
   update public.sync_executions set control = null where control in ('pause', 'cancel') and status <> 'running';
@@ -10138,7 +10176,7 @@ comment on function sync.apply_controls() is
   'executions that go on or lost chains.';
 
 create function sync.paused() returns table (what text, name text, source_id smallint, execution_id uuid, entity_id smallint, job_id uuid, by text, since timestamptz, message text)
-language sql stable security invoker set search_path = pg_catalog, pg_temp as $$
+language sql stable security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
   select p.*, format('The %s %s is paused by %s since %s. To go on: npm run sync -- resume %s %s', p.what, p.name, p.by,
            to_char(p.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), p.what, quote_ident(p.name))
     from (select 'job', j.name::text, null::smallint, null::uuid, null::smallint, j.id, j.controlled_by, j.controlled_at from public.sync_jobs j where j.control = 'pause'
@@ -10172,7 +10210,7 @@ comment on function sync.tell_paused(smallint, integer) is
   'Opens the alert paused_long of what people have paused for so many hours, and closes that of what goes on.';
 
 create function sync.control(p_source_id smallint, p_what text, p_name text, p_word public.sync_control, p_by text) returns jsonb
-language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
+language plpgsql security invoker set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
   v_job       uuid := (select id from public.sync_jobs where p_what = 'job' and name = p_name);
   v_entity    smallint := (select id from public.sync_entities where p_what = 'entity' and source_id = p_source_id and entity_type = p_name);
@@ -10207,9 +10245,9 @@ comment on function sync.control(smallint, text, text, public.sync_control, text
   'no such thing. Raises IS032 where the word has no meaning now. waits: something is in its way still, and a tick '
   'carries it out.';
 
-revoke all on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
+revoke all on function sync.retry_chains(uuid, uuid[]), sync.tell_stuck(uuid, text), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
   sync.control(smallint, text, text, public.sync_control, text) from public;
-grant execute on function sync.retry_chains(uuid, uuid[]), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
+grant execute on function sync.retry_chains(uuid, uuid[]), sync.tell_stuck(uuid, text), sync.cancel_held(), sync.apply_controls(), sync.paused(), sync.tell_paused(smallint, integer),
   sync.control(smallint, text, text, public.sync_control, text) to isthmus_worker;
 
 -- supabase/schemas/functions/chains.sql
@@ -12622,6 +12660,7 @@ declare
   v_gone  jsonb := '{}';
   v_count integer;
   v_rows  integer := least(greatest(p_rows, 0), 10000);
+  v_old   uuid[];
 begin
   -- One at a time: another call does the same work.
   if not pg_try_advisory_xact_lock(hashtextextended('isthmus: history', 0)) then
@@ -12640,6 +12679,7 @@ begin
 
   delete from public.sync_reports where id = any (array(
     select r.id from public.sync_reports r where r.created_at < now() - make_interval(days => v_keep.report_days)
+       and (select l.id from public.sync_reports l where l.kind = r.kind and l.created_at > r.created_at limit 1) is not null
      order by r.created_at limit v_rows for update skip locked));
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_reports', v_count);
@@ -12660,16 +12700,32 @@ begin
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_alerts', v_count);
 
-  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds
-  -- such a row, as a decision that is being made does, they are left for the next time.
+  -- Fewer of these: each takes its chains along. What is kept of one elsewhere loses its name first, some rows at a
+  -- time.
+  v_old := array(
+    select e.id from (select x.* from public.sync_executions x
+                       where x.ordinal <= (select y.ordinal from public.sync_executions y order by y.ordinal desc limit 1) - 1000
+                       order by x.ordinal limit 100) e
+     where e.status <> 'running'
+       and e.started_at < now() - make_interval(days => greatest(v_keep.execution_days, v_keep.page_log_days, v_keep.report_days))
+       and (select l.id from public.sync_page_log l where l.execution_id = e.id limit 1) is null
+       and (select r.legacy_id from public.sync_planned_records r where r.execution_id = e.id limit 1) is null
+       and (select a.id from public.sync_alerts a where a.execution_id = e.id and a.closed_at is null limit 1) is null
+       and (select b.id from public.sync_brakes b where b.execution_id = e.id and b.closed_at is null limit 1) is null
+     order by e.ordinal limit greatest(v_rows / 200, 1));
+  update public.sync_conflicts c set execution_id = null
+   where c.id = any (array(select k.id from public.sync_conflicts k where k.execution_id = any (v_old) limit v_rows for no key update skip locked));
+  update public.sync_conflicts c set resolved_in = null
+   where c.id = any (array(select k.id from public.sync_conflicts k where k.resolved_in = any (v_old) limit v_rows for no key update skip locked));
+  update public.sync_warnings w set execution_id = null
+   where w.ctid = any (array(select k.ctid from public.sync_warnings k where k.execution_id = any (v_old) limit v_rows for no key update skip locked));
+  -- Where somebody holds such a row, as a decision that is being made does, the execution is left for the next time.
   begin
-    delete from public.sync_executions where id = any (array(
-      select e.id from (select x.* from public.sync_executions x
-                         where x.ordinal <= (select y.ordinal from public.sync_executions y order by y.ordinal desc limit 1) - 1000
-                         order by x.ordinal limit greatest(v_rows / 200, 1) for update skip locked) e
-       where e.status <> 'running' and e.started_at < now() - make_interval(days => greatest(v_keep.execution_days, v_keep.page_log_days))
-         and (select l.id from public.sync_page_log l where l.execution_id = e.id limit 1) is null
-         and (select r.legacy_id from public.sync_planned_records r where r.execution_id = e.id limit 1) is null));
+    delete from public.sync_executions e
+     where e.id = any (v_old)
+       and (select c.id from public.sync_conflicts c where c.execution_id = e.id limit 1) is null
+       and (select c.id from public.sync_conflicts c where c.resolved_in = e.id limit 1) is null
+       and (select w.legacy_id from public.sync_warnings w where w.execution_id = e.id limit 1) is null;
     get diagnostics v_count = row_count;
     v_gone := v_gone || jsonb_build_object('sync_executions', v_count);
   exception when lock_not_available then

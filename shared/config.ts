@@ -50,8 +50,8 @@ const schema = z.object({
   QSTASH_CURRENT_SIGNING_KEY: z.string().min(1),
   QSTASH_NEXT_SIGNING_KEY: z.string().min(1),
   /**
-   * What a scraper sends (Authorization: Bearer): it reads metrics, and nothing else. Without it only a secret key does.
-   * One of another form is as none: the sync does not stop for it. Setup refuses such a one.
+   * What a scraper sends (Authorization: Bearer): it reads metrics, and nothing else. Without it only a secret key
+   * does. One of another form is as none: the sync does not stop for it. Setup refuses such a one.
    */
   METRICS_TOKEN: z.string().regex(METRICS_TOKEN_FORM).optional().catch(undefined),
   UPSTASH_REDIS_REST_URL: z.url().optional(),

@@ -293,3 +293,27 @@ describe("a job", () => {
     ]);
   });
 });
+
+it("what a person has cancelled stays so when another chain of its execution is retried", { timeout: 60_000 }, async () => {
+  await using test = await clinic();
+  const execution = await halfWay(test);
+  const [cancelled] = await test.target.admin<{ id: string }[]>`
+    insert into public.sync_chains (execution_id, entity_id, capture, page_size, state, closed_at, last_error)
+    select ${execution}, id, 'full', 100, 'cancelled', now(), '{"code": "EXECUTION_CANCELLED"}' from public.sync_entities where entity_type = 'doctors'
+    returning id`;
+  const [failed] = await test.target.admin<{ id: string }[]>`
+    update public.sync_chains set state = 'failed', closed_at = now(), lease_until = null, due_at = null, last_error = '{"code": "INTERNAL"}'
+     where execution_id = ${execution} and state = 'open' returning id`;
+  await settle(test);
+  expect((await test.status(execution)).status).toBe("failed");
+  expect(await say(test, "retry", "chain", failed?.id ?? "")).toMatchObject({ executions: [execution] });
+  await settle(test);
+  const states = await test.target.admin<{ id: string; state: string }[]>`
+    select id, state from public.sync_chains where id in (${failed?.id ?? ""}, ${cancelled?.id ?? ""})`;
+  expect(new Map(states.map(({ id, state }) => [id, state]))).toEqual(
+    new Map([
+      [failed?.id, "done"],
+      [cancelled?.id, "cancelled"],
+    ]),
+  );
+});

@@ -211,7 +211,8 @@ describe("the story of a record", () => {
       SOURCE_DB_TLS: "disable",
       TARGET_DB_TLS: "disable",
     });
-    // The functions are built, and so have other hashes of their code than what has synced here: then both sides are compared.
+    // The functions are built, and so have other hashes of their code than what has synced here: then both sides are
+    // compared.
     const ask = async (headers: Record<string, string>, query = "?explain=offices&id=1") => {
       const answer = await functions.call("sync-trigger", { query, headers });
       const text = await answer.text();

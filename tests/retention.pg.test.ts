@@ -52,12 +52,19 @@ describe("history", () => {
   });
 
   it("loses reports and closed alerts, but no open alert and none that people do not know to be over", async () => {
-    await admin(`insert into public.sync_reports (execution_id, kind, body, created_at)
-                 select id, 'test', '{}', ${OLD} from public.sync_executions limit 1`);
+    await admin(`insert into public.sync_reports (execution_id, kind, body, round, created_at)
+                 select id, kind, '{}', round, ${OLD} + interval '1 hour' * round
+                   from (select id from public.sync_executions limit 1) e, (values ('test', 1), ('test', 2), ('other', 1)) r (kind, round)`);
     await admin(`insert into public.sync_alerts (kind, severity, message, subject, closed_at, told_severity)
                  values ('test', 'warning', 'over', 'a', ${OLD}, null), ('test', 'warning', 'told as open', 'b', ${OLD}, 'warning'),
                         ('test', 'warning', 'open', 'c', null, null), ('test', 'warning', 'young', 'd', now(), null)`);
+    // The next report is compared with the latest of its kind.
     expect(await gone()).toEqual({ sync_reports: 1, sync_alerts: 1 });
+    expect(await admin("select kind, round from public.sync_reports where kind in ('test', 'other') order by kind")).toEqual([
+      { kind: "other", round: 1 },
+      { kind: "test", round: 2 },
+    ]);
+    await admin("delete from public.sync_reports");
     expect(
       (await admin("select message from public.sync_alerts where kind = 'test' order by subject")).map((a) => a["message"]),
     ).toEqual(["told as open", "open", "young"]);
@@ -94,7 +101,7 @@ describe("history", () => {
 
   it("loses executions with their chains, but for the last thousand and those that have pages or somebody's hand on them", async () => {
     const before = await count("sync_executions");
-    await admin(`update public.sync_executions set started_at = ${OLD}`);
+    await admin(`update public.sync_executions set started_at = ${OLD}, completed_at = ${OLD}`);
     await admin(
       `update public.sync_conflicts set execution_id = (select id from public.sync_executions order by ordinal limit 1)`,
     );
@@ -106,13 +113,29 @@ describe("history", () => {
                    from (select * from public.sync_executions limit 1) e cross join generate_series(1, 1000)`);
     const first = `(select id from public.sync_executions order by ordinal limit 1)`;
     await admin(
-      `insert into public.sync_alerts (kind, severity, message, subject, execution_id) select 'test', 'warning', 'of it', 'e', ${first}`,
+      `insert into public.sync_alerts (kind, severity, message, subject, execution_id, closed_at) select 'test', 'warning', 'of it', 'e', ${first}, now()`,
     );
     await test.target.admin.begin(async (holds) => {
       await holds.unsafe(`select 1 from public.sync_alerts where subject = 'e' for update`);
       expect(await gone()).toEqual({});
     });
-    expect(await gone()).toEqual({ sync_executions: before });
+    // An open alert is about the last of them.
+    const last = `(select id from public.sync_executions order by ordinal offset ${before - 1} limit 1)`;
+    await admin(
+      `insert into public.sync_alerts (kind, severity, message, subject, execution_id) select 'test', 'warning', 'open', 'g', ${last}`,
+    );
+    await admin("update public.sync_sources set forgotten_at = '2020-01-01'");
+    expect(await gone()).toEqual({ sync_executions: before - 1 });
+    await admin("update public.sync_alerts set closed_at = now() where subject = 'g'");
+    expect(await gone()).toEqual({ sync_executions: 1 });
+    // What ages out is no reason to believe a page of a database that was put back.
+    expect(await gone()).toEqual({});
+    expect(await admin("select distinct forgotten_at < now() - interval '8 days' as long_ago from public.sync_sources")).toEqual([
+      { long_ago: true },
+    ]);
+    expect(await admin("select 1 from public.sync_conflicts where execution_id is not null or resolved_in is not null")).toEqual(
+      [],
+    );
     expect(await count("sync_executions")).toBe(1000);
     expect(await admin("select execution_id from public.sync_alerts where subject = 'e'")).toEqual([{ execution_id: null }]);
     expect(

@@ -133,7 +133,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.apply_controls()",
-    digest: "e8d2510ed0",
+    digest: "7db3f96b7f",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -263,7 +263,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.cancel_held()",
-    digest: "1359f2c919",
+    digest: "82e7fef21b",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -483,7 +483,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.control(smallint,text,text,public.sync_control,text)",
-    digest: "7eb30315b9",
+    digest: "87668e276e",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -702,7 +702,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.failed_chains(text,jsonb)",
-    digest: "57e0475f3b",
+    digest: "842d42b152",
     rights: ["authenticated EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/control-words.sql",
   },
@@ -847,7 +847,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.go_on_counting(uuid)",
-    digest: "601d2e6c92",
+    digest: "e4bec65a29",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/totals.sql",
   },
@@ -1404,7 +1404,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: [],
     file: "schemas/functions/deliver-alerts.sql",
   },
-  { object: "function sync.note_forgotten()", digest: "a6aa469aaa", rights: [], file: "schemas/functions/table-guards.sql" },
+  { object: "function sync.note_forgotten()", digest: "c307b9d910", rights: [], file: "schemas/functions/table-guards.sql" },
   {
     object: "function sync.note_held_alert(uuid,boolean,text,uuid,uuid,text,jsonb)",
     digest: "7c839f2e4a",
@@ -1576,7 +1576,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.paused()",
-    digest: "a8bdf6b7d6",
+    digest: "e05d016649",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -1877,7 +1877,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     rights: ["isthmus_decisions EXECUTE", "isthmus_worker EXECUTE"],
     file: "schemas/functions/released-entities.sql",
   },
-  { object: "function sync.remove_aged(integer)", digest: "a9cb800f62", rights: [], file: "schemas/functions/retention.sql" },
+  { object: "function sync.remove_aged(integer)", digest: "de97ce205d", rights: [], file: "schemas/functions/retention.sql" },
   { object: "function sync.remove_history()", digest: "7c58b8539e", rights: [], file: "schemas/functions/retention.sql" },
   { object: "function sync.renew_job()", digest: "4f9ea92d24", rights: [], file: "schemas/functions/table-guards.sql" },
   {
@@ -1930,7 +1930,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "function sync.retry_chains(uuid,uuid[])",
-    digest: "0f659422ff",
+    digest: "d148c10761",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/control.sql",
   },
@@ -2275,6 +2275,12 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
     digest: "9f3aac7ef1",
     rights: ["isthmus_worker EXECUTE"],
     file: "schemas/functions/page-errors.sql",
+  },
+  {
+    object: "function sync.tell_stuck(uuid,text)",
+    digest: "f344491467",
+    rights: ["isthmus_worker EXECUTE"],
+    file: "schemas/functions/control.sql",
   },
   {
     object: "function sync.tell_undelivered(boolean,boolean,text)",
@@ -3576,7 +3582,7 @@ export const DECLARED_OBJECTS: readonly DeclaredObject[] = [
   },
   {
     object: "trigger note_forgotten on public.sync_executions",
-    digest: "ea22404f48",
+    digest: "b588b60065",
     rights: [],
     file: "schemas/functions/table-guards.sql",
   },

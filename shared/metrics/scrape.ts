@@ -1,4 +1,3 @@
-import type { OpenMetricsContentType } from "prom-client";
 import type { Queryable } from "../db/connect.ts";
 import { IsthmusError } from "../errors.ts";
 import { readMetrics, type Sample } from "../target/metrics.ts";
@@ -17,8 +16,8 @@ export async function scrape(target: Queryable): Promise<Scrape> {
 /** Samples as OpenMetrics text. @throws IsthmusError INTERNAL for a metric that nobody has described. */
 export async function openMetrics(samples: readonly Sample[]): Promise<Scrape> {
   // Loaded only here: it takes twenty milliseconds, which would cost every other cold start its time.
-  const { Counter, Gauge, Registry } = await import("prom-client");
-  const registry = new Registry<OpenMetricsContentType>();
+  const { Counter, Gauge, Registry } = await import("./prom-client.gen.mjs");
+  const registry = new Registry();
   registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
   const made = new Map<string, { inc(labels: Sample["labels"], value: number): void }>(
     ALL_METRICS.map(([name, { type, help, labels }]) => {

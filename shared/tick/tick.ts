@@ -117,8 +117,11 @@ export async function untilBegun(begins: Promise<boolean>): Promise<void> {
 
 /** What people have said is carried out: what was cancelled is closed, what is to be retried is opened; and what makes no progress is stopped, before anything is sent again. */
 async function endWhatEnds({ target, config }: Context): Promise<string[]> {
-  await carryOut(target);
-  return stopStalled(target, config.ISTHMUS_PAGE_TRIES, config.ISTHMUS_STALLED_MINUTES);
+  // What makes no progress ends whatever becomes of people's words.
+  const said = await carryOut(target).catch((error: unknown) => ({ error }));
+  const stopped = await stopStalled(target, config.ISTHMUS_PAGE_TRIES, config.ISTHMUS_STALLED_MINUTES);
+  if (said !== undefined) throw said.error;
+  return stopped;
 }
 
 async function sweep(context: Context): Promise<number> {

@@ -22,7 +22,7 @@ begin
   if p_what = 'entity' then
     select * into v_execution from public.sync_executions x
      where x.source_id = (p_row ->> 'source_id')::smallint and p_row ->> 'entity_type' = any (x.entities) and x.status in ('running', 'failed') and not x.dry_run
-     order by x.ordinal desc limit 1;
+     order by x.source_id desc, x.ordinal desc limit 1;
   elsif p_what = 'job' then
     select * into v_execution from public.sync_executions x where x.job_id = (p_row ->> 'id')::uuid order by x.started_at desc limit 1;
   else

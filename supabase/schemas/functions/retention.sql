@@ -9,6 +9,7 @@ declare
   v_gone  jsonb := '{}';
   v_count integer;
   v_rows  integer := least(greatest(p_rows, 0), 10000);
+  v_old   uuid[];
 begin
   -- One at a time: another call does the same work.
   if not pg_try_advisory_xact_lock(hashtextextended('isthmus: history', 0)) then
@@ -27,6 +28,7 @@ begin
 
   delete from public.sync_reports where id = any (array(
     select r.id from public.sync_reports r where r.created_at < now() - make_interval(days => v_keep.report_days)
+       and (select l.id from public.sync_reports l where l.kind = r.kind and l.created_at > r.created_at limit 1) is not null
      order by r.created_at limit v_rows for update skip locked));
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_reports', v_count);
@@ -47,16 +49,32 @@ begin
   get diagnostics v_count = row_count;
   v_gone := v_gone || jsonb_build_object('sync_alerts', v_count);
 
-  -- Fewer of these: each takes its chains along, and its name from what is left of it elsewhere. Where somebody holds
-  -- such a row, as a decision that is being made does, they are left for the next time.
+  -- Fewer of these: each takes its chains along. What is kept of one elsewhere loses its name first, some rows at a
+  -- time.
+  v_old := array(
+    select e.id from (select x.* from public.sync_executions x
+                       where x.ordinal <= (select y.ordinal from public.sync_executions y order by y.ordinal desc limit 1) - 1000
+                       order by x.ordinal limit 100) e
+     where e.status <> 'running'
+       and e.started_at < now() - make_interval(days => greatest(v_keep.execution_days, v_keep.page_log_days, v_keep.report_days))
+       and (select l.id from public.sync_page_log l where l.execution_id = e.id limit 1) is null
+       and (select r.legacy_id from public.sync_planned_records r where r.execution_id = e.id limit 1) is null
+       and (select a.id from public.sync_alerts a where a.execution_id = e.id and a.closed_at is null limit 1) is null
+       and (select b.id from public.sync_brakes b where b.execution_id = e.id and b.closed_at is null limit 1) is null
+     order by e.ordinal limit greatest(v_rows / 200, 1));
+  update public.sync_conflicts c set execution_id = null
+   where c.id = any (array(select k.id from public.sync_conflicts k where k.execution_id = any (v_old) limit v_rows for no key update skip locked));
+  update public.sync_conflicts c set resolved_in = null
+   where c.id = any (array(select k.id from public.sync_conflicts k where k.resolved_in = any (v_old) limit v_rows for no key update skip locked));
+  update public.sync_warnings w set execution_id = null
+   where w.ctid = any (array(select k.ctid from public.sync_warnings k where k.execution_id = any (v_old) limit v_rows for no key update skip locked));
+  -- Where somebody holds such a row, as a decision that is being made does, the execution is left for the next time.
   begin
-    delete from public.sync_executions where id = any (array(
-      select e.id from (select x.* from public.sync_executions x
-                         where x.ordinal <= (select y.ordinal from public.sync_executions y order by y.ordinal desc limit 1) - 1000
-                         order by x.ordinal limit greatest(v_rows / 200, 1) for update skip locked) e
-       where e.status <> 'running' and e.started_at < now() - make_interval(days => greatest(v_keep.execution_days, v_keep.page_log_days))
-         and (select l.id from public.sync_page_log l where l.execution_id = e.id limit 1) is null
-         and (select r.legacy_id from public.sync_planned_records r where r.execution_id = e.id limit 1) is null));
+    delete from public.sync_executions e
+     where e.id = any (v_old)
+       and (select c.id from public.sync_conflicts c where c.execution_id = e.id limit 1) is null
+       and (select c.id from public.sync_conflicts c where c.resolved_in = e.id limit 1) is null
+       and (select w.legacy_id from public.sync_warnings w where w.execution_id = e.id limit 1) is null;
     get diagnostics v_count = row_count;
     v_gone := v_gone || jsonb_build_object('sync_executions', v_count);
   exception when lock_not_available then

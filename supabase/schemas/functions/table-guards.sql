@@ -154,12 +154,15 @@ create trigger guard_chain before update or delete on public.sync_chains
 create function sync.note_forgotten() returns trigger
 language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 begin
-  update public.sync_sources set forgotten_at = now();
+  -- A message is tried again for hours, and a dead letter can be sent again for some days: no page of an execution
+  -- that is older is still on its way.
+  update public.sync_sources s set forgotten_at = now()
+   where exists (select from gone g where g.source_id = s.id and coalesce(g.completed_at, now()) > now() - interval '8 days');
   return null;
 end
 $$;
 comment on function sync.note_forgotten() is 'Pages of executions that somebody has deleted are no sign of a restore.';
-create trigger note_forgotten after delete on public.sync_executions for each statement execute function sync.note_forgotten();
+create trigger note_forgotten after delete on public.sync_executions referencing old table as gone for each statement execute function sync.note_forgotten();
 
 revoke all on function sync.refuse_other_namespace(), sync.renew_job(), sync.note_progress(), sync.refuse_other_id(), sync.guard_states(),
   sync.refuse_undecided(), sync.guard_status(), sync.guard_chain(), sync.note_forgotten() from public;

@@ -53,8 +53,8 @@ language plpgsql security invoker set search_path = pg_catalog, pg_temp as $$
 declare
   v_execution public.sync_executions := (select x from public.sync_executions x where x.id = p_execution);
 begin
-  -- An execution that runs is told beside the totals, and its pages are added when it ends: each once. That it has ended
-  -- before stays counted.
+  -- An execution that runs is told beside the totals, and its pages are added when it ends: each once. That it has
+  -- ended before stays counted.
   if v_execution.metrics is not null and not v_execution.dry_run then
     perform sync.add_pages(v_execution, -1);
   end if;

@@ -147,6 +147,8 @@ comment on column public.sync_executions.controlled_at is 'When that was.';
 create index sync_executions_job_id_idx on public.sync_executions (job_id, started_at);
 -- How long a job usually takes (sync.metrics).
 create index sync_executions_succeeded_idx on public.sync_executions (job_id, started_at) where status = 'succeeded';
+-- The latest of an entity that may be tried again (sync.failed_chains).
+create index sync_executions_unfinished_idx on public.sync_executions (source_id, ordinal) where status in ('running', 'failed') and not dry_run;
 create index sync_executions_source_id_idx on public.sync_executions (source_id, started_at);
 -- Those like an execution that has come through (sync.usual_runs).
 create index sync_executions_like_idx on public.sync_executions (source_id, triggered_by, hash_array(entities), started_at)

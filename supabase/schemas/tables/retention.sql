@@ -3,7 +3,7 @@
 create table public.sync_retention (
   one            boolean primary key default true check (one),
   page_log_days  integer not null default 60 check (page_log_days between 7 and 36500),
-  execution_days integer not null default 400 check (execution_days between 7 and 36500),
+  execution_days integer not null default 400 check (execution_days between 60 and 36500),
   report_days    integer not null default 400 check (report_days between 7 and 36500),
   conflict_days  integer not null default 400 check (conflict_days between 7 and 36500),
   alert_days     integer not null default 400 check (alert_days between 7 and 36500),
@@ -13,12 +13,12 @@ create table public.sync_retention (
 );
 comment on table public.sync_retention is
   'How many days the history is kept. One row, which sync.remove_aged makes; set its columns in the table editor.';
-comment on column public.sync_retention.page_log_days is
-  'Pages. What is usual is told from them: a job that runs once a week needs 50 days for seven runs.';
+comment on column public.sync_retention.page_log_days is 'Pages.';
 comment on column public.sync_retention.execution_days is
-  'Executions and their chains, from their start on. The last thousand are kept however old they are, and none goes '
-  'before its pages.';
-comment on column public.sync_retention.report_days is 'Reports of executions.';
+  'Executions and their chains, from which it is told what is usual. The last thousand are kept however old they are, '
+  'and none goes before its pages and reports, or while an open alert or brake is about it.';
+comment on column public.sync_retention.report_days is
+  'Reports of executions. The latest of its kind is kept: the next one is compared with it.';
 comment on column public.sync_retention.conflict_days is
   'Conflicts that are resolved or superseded, with what a decision can be put back to. A decision that still counts '
   'is kept as long as it does.';
@@ -39,3 +39,5 @@ grant select, update (page_log_days, execution_days, report_days, conflict_days,
 create index sync_conflicts_ended_idx on public.sync_conflicts (coalesce(resolved_at, last_seen_at))
   where state in ('resolved', 'superseded') and not standing and not (decisions > 0 and resolution_strategy in ('target_wins', 'merge'));
 create index sync_reports_created_at_idx on public.sync_reports (created_at);
+-- Whether there is a later one of its kind.
+create index sync_reports_kind_idx on public.sync_reports (kind, created_at);
