@@ -149,7 +149,7 @@ const LIVING = { conflicts: { strategy: "manual_review" }, onDelete: "hard" } as
 
 describe("a column may be called like anything in our SQL", () => {
   it("through every capture, dry runs, conflicts, decisions and deletes", { timeout: 300_000 }, async () => {
-    const strangers = strangersOf(5, names.columns);
+    const strangers = strangersOf(6, names.columns);
     await using test = await createModified(strangers, LIVING);
     await live(test, strangers);
   });
