@@ -563,7 +563,7 @@ describe("what goes wrong is told with a code, what happened and what to do", ()
       title: "a wrong QStash token",
       args: ["schedule"],
       overrides: { QSTASH_TOKEN: "wrong" },
-      code: 1,
+      code: 6,
       says: "QUEUE_UNAVAILABLE: ",
     },
     {
