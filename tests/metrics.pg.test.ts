@@ -166,8 +166,8 @@ describe("a scrape at scale 1", () => {
       { "QUERY PLAN": { "Execution Time": number }[] }[]
     >`explain (analyze, buffers, format json) select * from sync.metrics()`;
     const text = JSON.stringify(plan);
-    console.log(
-      `a scrape: median ${times.toSorted((a, b) => a - b)[7]?.toFixed(1)} ms, blocks ${/"Shared Hit Blocks":\s*(\d+)/.exec(text)?.[1]}`,
+    process.stdout.write(
+      `a scrape: median ${times.toSorted((a, b) => a - b)[7]?.toFixed(1)} ms, blocks ${/"Shared Hit Blocks":\s*(\d+)/.exec(text)?.[1]}\n`,
     );
     const scans = async () =>
       Object.fromEntries(

@@ -13,9 +13,9 @@ export const TICK = "isthmus-sync-tick";
 export const WATCH = "isthmus-watch-tick";
 export const DELIVER = "isthmus-deliver-alerts";
 /** What runs every minute. */
-const SCHEDULED = [TICK, WATCH, DELIVER];
+const SCHEDULED = [TICK, WATCH, DELIVER, "isthmus-remove-history"];
 /** All jobs of ours, each by its name: the application may have jobs whose names begin like these. */
-export const JOBS = [...SCHEDULED, "isthmus-remove-history", "isthmus-prune-cron-history"];
+export const JOBS = [...SCHEDULED, "isthmus-prune-cron-history"];
 const SCHEDULE = "supabase/schemas/schedule.sql";
 
 /** What a project can schedule with. */
@@ -92,7 +92,7 @@ export const scheduleTicks: Step<Setup> = {
     if ((await scheduler(setup)) === "qstash") return { state: "done", text: "QStash will call sync-tick, once it begins" };
     const jobs = await tickJobs(setup);
     if (jobs.size < SCHEDULED.length)
-      return { state: "due", text: "schedule sync-tick, its watch and the delivery of alerts, paused" };
+      return { state: "due", text: "schedule sync-tick, its watch, the delivery of alerts and the removal of history, paused" };
     const text = jobs.get(TICK) === true ? "pg_cron calls sync-tick every minute" : "pg_cron has its jobs, paused";
     const open = (await isQueueOpen(setup)) ? "; everybody may read pg_net's queue (docs/deployment.md, section 6)" : "";
     return { state: "done", text: text + open };

@@ -217,7 +217,7 @@ function verdictOf(
         verdict: "waiting",
         why: `${[parent ?? "A parent", ...(seen && parentId !== undefined ? [parentId] : [])].join(" ")} has not landed.`,
       };
-    if (new Map<string, string>(Object.entries(entity.conflicts.types)).get(issue.type) === "target_wins")
+    if (Object.entries(entity.conflicts.types).some(([type, strategy]) => type === issue.type && strategy === "target_wins"))
       return { verdict: "left_alone", why: `${issue.rule}: conflicts.types.${issue.type} is target_wins.` };
     return { verdict: "open", why: `${issue.rule}: ${issue.remedy}` };
   }
@@ -225,7 +225,10 @@ function verdictOf(
   if (!there)
     return { verdict: "decide", why: `Somebody has deleted the target row. conflicts.deleted: ${entity.conflicts.deleted}.` };
   if (redefined)
-    return { verdict: "compare", why: "The entity's definition has changed since: the next run reads all of it and compares." };
+    return {
+      verdict: "compare",
+      why: "The next run reads the whole entity and compares both sides, as after a change of its definition.",
+    };
   if (changed === null || (changed && there.asLeft !== true))
     return { verdict: "compare", why: "Both sides are compared field by field, by the strategy of each field." };
   if (changed) return { verdict: "update", why: "The source has changed the record, and nobody has edited the target row." };
